@@ -1,0 +1,1 @@
+"""The configuration: device profile under the file agent.toml, as frozen structs."""

@@ -1,0 +1,157 @@
+"""Every key of agent.toml, its type and its default. A leaf: values only, read by everybody.
+
+docs/configuration.md explains each key; a test keeps the two the same.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from edge_agent.config.units import Duration, Rate, Size
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+DeviceId = Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,63}$")]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+FieldRef = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*\.[A-Za-z0-9_-]+$")]
+
+
+def _ms(value: int) -> Duration:
+    return Duration(value * 10**6)
+
+
+class _Strict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An unknown key is an error, never ignored."""
+
+
+class DeviceConfig(_Strict, frozen=True, kw_only=True):
+    id: DeviceId | None = None  # None: the host name
+    groups: tuple[Name, ...] = ()
+    profile: str = "auto"
+
+
+class TlsConfig(_Strict, frozen=True, kw_only=True):
+    ca: str | None = None  # None: the system's certificates
+    certificate: str | None = None
+    key: str | None = None
+
+
+class MqttConfig(_Strict, frozen=True, kw_only=True):
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    protocol: Literal["5", "3.1.1"] = "5"
+    username: str | None = None
+    password_file: str | None = None
+    insecure: bool = False
+    base_topic: Annotated[str, Meta(pattern=r"^[^+#\x00]+$")] = "edge-agent"
+    client_id: str | None = None  # None: "<base_topic>-<device>"
+    keepalive: Duration = _ms(30_000)
+    prediction_expiry: Duration = _ms(86_400_000)  # MQTT 5 message expiry of a prediction
+    stats_interval: Duration = _ms(10_000)
+    tls: TlsConfig | None = None
+
+
+class CameraConfig(_Strict, frozen=True, kw_only=True):
+    name: Name
+    source: str
+    width: Annotated[int, Meta(ge=1, le=16384)] | None = None
+    height: Annotated[int, Meta(ge=1, le=16384)] | None = None
+    fps: Annotated[float, Meta(gt=0, le=1000)] | None = None
+    pace: Literal["media", "max"] = "media"
+    loop: bool = False
+    drop: Literal["newest", "none"] | None = None  # None: "newest" for live sources, "none" for files
+    username: str | None = None
+    password_file: str | None = None
+    timeout: Duration = _ms(5_000)  # no frame for that long: the source is lost and opened anew
+
+
+class FieldConfig(_Strict, frozen=True, kw_only=True):
+    select: str | None = None  # column, JSON path or pattern group; None: the field's own name
+    unit: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+    range: tuple[float, float] | None = None  # in `unit`, after scale and offset
+    stuck_after: Duration = _ms(300_000)  # bit-identical for that long (and 30 readings): flagged; "0s" never
+
+
+class SensorConfig(_Strict, frozen=True, kw_only=True):
+    name: Name
+    source: str
+    fields: dict[str, FieldConfig]
+    timeline: Literal["live", "media"] = "live"
+    start: str | float | None = None  # csv: the row time that is media time 0; None: the first row
+    speed: Annotated[float, Meta(gt=0)] = 1.0  # csv: seconds of the file's time in one second
+    loop: bool = False  # csv: begin again after the last row
+    time_column: str | None = None  # csv: None: the first column
+    interval: Duration = _ms(1_000)  # iio, hwmon, command: how often it is asked
+    timeout: Duration = _ms(10_000)  # no reading for that long: the sensor is lost and opened anew
+    format: Literal["regex", "json", "csv"] = "json"  # serial lines
+    pattern: str | None = None  # serial, format = "regex": named groups are the fields
+
+
+class AlignConfig(_Strict, frozen=True, kw_only=True):
+    method: Literal["nearest", "interpolate", "hold"] = "nearest"
+    max_skew: Duration = _ms(200)
+    max_age: Duration = _ms(5_000)
+    wait: Duration = _ms(0)
+    missing: Literal["fill", "discard"] = "fill"
+
+
+class PublishConfig(_Strict, frozen=True, kw_only=True):
+    mode: Literal["every", "change", "interval"] = "every"
+    interval: Duration = _ms(1_000)
+    deadband: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class SmoothingConfig(_Strict, frozen=True, kw_only=True):
+    window: Annotated[int, Meta(ge=1, le=1000)] = 1  # predictions averaged; 1: off
+
+
+class PipelineConfig(_Strict, frozen=True, kw_only=True):
+    name: Name
+    camera: Name
+    model: Name
+    images: dict[str, Name] = {}  # further image inputs: tensor name -> camera; the others take `camera`
+    features: dict[str, FieldRef] = {}
+    attach: tuple[Name, ...] = ()
+    rate: Rate = Rate("inf")
+    align: AlignConfig = AlignConfig()
+    publish: PublishConfig = PublishConfig()
+    smoothing: SmoothingConfig = SmoothingConfig()
+    threshold: Annotated[float, Meta(ge=0, le=1)] | None = None  # overrides the card's
+
+
+class ModelConfig(_Strict, frozen=True, kw_only=True):
+    path: str
+    card: dict[str, Any] | None = None  # checked by core.model_card against the file's own tensors
+    delegates: tuple[str, ...] | None = None  # None: the profile's order
+    threads: Annotated[int, Meta(ge=1, le=64)] | None = None  # None: the profile's
+
+
+class DelegateConfig(_Strict, frozen=True, kw_only=True):
+    """An external TFLite delegate: a shared library with tflite_plugin_create_delegate."""
+
+    library: str
+    options: dict[str, str] = {}
+
+
+class OutboxConfig(_Strict, frozen=True, kw_only=True):
+    memory: Size = Size(64 * 2**20)
+    max_age: Duration = _ms(7 * 86_400_000)
+
+
+class LogConfig(_Strict, frozen=True, kw_only=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Strict, frozen=True, kw_only=True):
+    device: DeviceConfig = DeviceConfig()
+    mqtt: MqttConfig = MqttConfig()
+    camera: tuple[CameraConfig, ...] = ()
+    sensor: tuple[SensorConfig, ...] = ()
+    pipeline: tuple[PipelineConfig, ...] = ()
+    model: dict[str, ModelConfig] = field(default_factory=dict)
+    delegate: dict[str, DelegateConfig] = field(default_factory=dict)
+    outbox: OutboxConfig = OutboxConfig()
+    log: LogConfig = LogConfig()

@@ -1,0 +1,40 @@
+"""The few families of error, named by who must act. Each knows the exit code of the command it ends.
+
+A message says what was found, where, what is allowed and what to do next; it is one line, without a traceback.
+"""
+
+from __future__ import annotations
+
+
+class EdgeAgentError(Exception):
+    """Anything that this program reports to a person in one line."""
+
+    exit_code = 1
+
+
+class ConfigError(EdgeAgentError):
+    """The operator must change the configuration or the command line."""
+
+    exit_code = 2
+
+
+class ModelError(EdgeAgentError):
+    """Whoever made or pushed the model must act: the file can't be used."""
+
+    exit_code = 2
+
+
+class DeviceError(EdgeAgentError):
+    """The hardware must be attached, freed or mended: a camera, a sensor, an accelerator."""
+
+    exit_code = 3
+
+
+class TransportError(EdgeAgentError):
+    """The network or the broker must come back."""
+
+    exit_code = 1
+
+
+class FrameError(EdgeAgentError):
+    """One frame can't be decoded; its source goes on. Counted as ``unreadable``, never ends a thread."""

@@ -1,0 +1,1 @@
+"""The threads of the first journey. They know core, records and ports, never an adapter: agent.py gives them those."""
