@@ -35,3 +35,6 @@ COMMAND_BYTES_MOST: Final = 4096
 
 # A clean stop must fit well into systemd's TimeoutStopSec.
 STOP_FLUSH_S: Final = 3.0
+
+# Threads that do not end by then (a driver that hangs) are left behind: the process ends all the same.
+STOP_JOIN_S: Final = 1.5

@@ -45,6 +45,7 @@ class DiscardReason(str, Enum):
     AGGREGATED = "aggregated"  # publish.mode = "interval": part of a published aggregate
     OUTBOX_FULL = "outbox_full"
     EXPIRED = "expired"  # older than the outbox's age bound before it could be delivered
+    REFUSED = "refused"  # the broker will never take this message (too large, not authorised)
     SHUTDOWN = "shutdown"  # in flight when the process was told to stop
 
 
@@ -72,6 +73,7 @@ class Frame:
     time_source: TimeSource
     pixels: Pixels
     capture_ns: int = 0  # time spent in the driver or decoder
+    media_ns: int | None = None  # time since the start of the file or folder; None for live sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class TensorMetadata:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     labels: str | None = None
+    labels_of: Literal["elements", "values"] = "elements"  # values: the tensor holds class numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +224,7 @@ class Prediction:
 
     pipeline: str
     frame_seq: int
-    mono_ns: int
-    wall_ns: int
-    clock_synced: bool
+    mono_ns: int  # of the frame
     time_source: TimeSource
     model: ModelIdentity
     delegate: str

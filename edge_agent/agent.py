@@ -1,0 +1,264 @@
+"""The composition root: joins cameras, sensors, models, pipelines and the broker, and runs until it is told to stop.
+
+The journey of a sample, top to bottom: CameraWorker -> Pipeline (ring, align, invoke) -> Publisher (decode, decide,
+outbox) -> broker. SensorWorkers feed the pipelines' aligners.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import uuid
+from functools import partial
+
+from edge_agent import limits
+from edge_agent.assembly import (
+    LoadedModel,
+    converters,
+    in_parallel,
+    load_model,
+    make_aligner,
+    model_request,
+    sensors_of,
+)
+from edge_agent.config.load import LoadedConfig
+from edge_agent.config.schema import CameraConfig, PipelineConfig, SensorConfig
+from edge_agent.control import Control
+from edge_agent.core.outbox import Kind, Outbox, Record
+from edge_agent.core.wire import OFFLINE, Schema, Topics, event_body
+from edge_agent.io.cameras import create_camera, is_live
+from edge_agent.io.clock import SystemClock
+from edge_agent.io.mqtt import MqttBroker
+from edge_agent.io.sensors import create_sensor, create_series
+from edge_agent.io.systemd import Notifier
+from edge_agent.records import Event
+from edge_agent.stages.capture import CameraWorker, FrameConsumer
+from edge_agent.stages.counters import PipelineCounters
+from edge_agent.stages.further_images import FurtherConsumer
+from edge_agent.stages.pipeline import MediaSensor, Pipeline, Slots, slots_needed
+from edge_agent.stages.publisher import Publisher
+from edge_agent.stages.results import ResultStage
+from edge_agent.stages.sensing import ReadingSink, SensorWorker
+from edge_agent.stages.worker import Services
+
+log = logging.getLogger("edge_agent")
+LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+SWITCH_INTERVAL_S = 0.0002  # a busy Python thread hands the GIL to the invoke thread sooner: restores invoke's median
+UNKNOWN_FPS = 30.0  # to size the ring where the camera's rate is not known beforehand
+
+
+class Agent:
+    """One process, one broker connection, one boot_id."""
+
+    def __init__(self, loaded: LoadedConfig) -> None:
+        self.loaded = loaded
+        self.config = loaded.config
+        self.clock = SystemClock()
+        self.boot_id = str(uuid.uuid4())
+        device = self.config.device.id or ""  # always set by load_config
+        self.topics = Topics(self.config.mqtt.base_topic, device)
+        self.notifier = Notifier()
+        self.stopping = threading.Event()
+        self.services = Services(self.clock, self.stopping, self.emit, self.died)
+        self.control = Control(self)
+        self.failure: BaseException | None = None
+        self._events = 0
+        self._events_lock = threading.Lock()
+        self.publisher = Publisher(
+            Outbox(self.config.outbox.memory, self.config.outbox.max_age),
+            self.topics,
+            self.control.greeting,
+            self._refused,
+            self.services,
+        )
+        self.broker = MqttBroker(
+            self.config.mqtt,
+            loaded.folder,
+            self.config.mqtt.client_id or f"{self.config.mqtt.base_topic}-{device}".replace("/", "-"),
+            (self.topics.availability, OFFLINE),
+            self._connection_changed,
+            self.publisher.acknowledged,
+        )
+        self.publisher.use(self.broker)
+        self.models: dict[str, LoadedModel] = {}
+        self.stages: dict[str, ResultStage] = {}
+        self.pipelines: dict[str, Pipeline] = {}
+        self.cameras: dict[str, CameraWorker] = {}
+        self.sensors: dict[str, SensorWorker] = {}
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Until SIGTERM, SIGINT or the death of a thread. Returns the exit code. Raises what keeps it from starting."""
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._load_models()
+        for pipeline in self.config.pipeline:
+            self._add_pipeline(pipeline)
+        for camera in self.config.camera:
+            self._add_camera(camera)
+        for sensor in self.config.sensor:
+            self._add_sensor(sensor)
+        self._listen_to_signals()
+        self.broker.subscribe(self.topics.set_filter, self.control.received)
+        self.broker.subscribe(self.topics.request_filter, self.control.received)
+        self.broker.start()
+        gc.collect()
+        gc.freeze()  # what is alive now stays alive: the collector need not walk it while frames wait
+        for worker in self.workers():
+            worker.start()
+        self.notifier.ready()
+        log.info("ready: device %s, boot %s", self.topics.device, self.boot_id)
+        self.control.run()
+        self._stop()
+        return 1 if self.failure else 0
+
+    def workers(self) -> list[Publisher | Pipeline | CameraWorker | SensorWorker]:
+        """In the order in which they start: who takes before who gives."""
+        return [self.publisher, *self.pipelines.values(), *self.sensors.values(), *self.cameras.values()]
+
+    def emit(self, event: Event) -> None:
+        """Log an event and publish it. From any thread."""
+        log.log(LOG_LEVELS[event.severity], "%s: %s: %s", event.kind, event.subject, event.detail)
+        with self._events_lock:
+            seq, self._events = self._events, self._events + 1
+        body = event_body(event, self.topics.device, self.boot_id, seq)
+        self.publisher.publish(Record(Kind.EVENT, self.topics.event, Schema.EVENT, body, self.clock.monotonic_ns()))
+
+    def died(self, name: str, error: BaseException) -> None:
+        """A worker ended by an exception: say so and stop; the service manager starts the process anew."""
+        log.critical("%s died", name, exc_info=error)
+        self.failure = error
+        self.control.wake()
+        self.stopping.set()
+
+    def _stop(self) -> None:
+        self.notifier.stopping()
+        self.stopping.set()
+        self.publisher.closing()
+        for pipeline in self.pipelines.values():
+            pipeline.close()
+        for worker in [*self.cameras.values(), *self.sensors.values(), *self.pipelines.values()]:
+            worker.join(limits.STOP_JOIN_S)
+        self.control.publish_stats()
+        self.publisher.stop()
+        self.publisher.join(limits.STOP_FLUSH_S + limits.STOP_JOIN_S)
+        self.broker.stop()
+        log.info("stopped: %s", self.control.reports.summary())
+
+    def _listen_to_signals(self) -> None:
+        def stop(number: int, _frame: object) -> None:
+            if self.stopping.is_set():
+                os._exit(128 + number)  # the second signal does not wait for anything
+            self.stopping.set()
+            self.control.wake()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.control.reload())
+
+    # --- parts ---------------------------------------------------------------------------------------------------
+
+    def _load_models(self) -> None:
+        """One interpreter for each pipeline, warmed up; a fallback is announced."""
+        requests = [model_request(self.loaded, pipeline.model) for pipeline in self.config.pipeline]
+        models = in_parallel([partial(load_model, request) for request in requests])
+        for pipeline, model in zip(self.config.pipeline, models, strict=True):
+            model.engine.warm_up()
+            self.models[pipeline.name] = model
+            info = model.engine.runtime.info
+            log.info("pipeline %s: model %s on %s", pipeline.name, model.engine.identity.name, info.delegate)
+            for note in model.engine.card.notes:
+                log.info("model %s: %s", pipeline.model, note)
+            if model.tried:
+                self.emit(Event("delegate_fallback", "warning", pipeline.name, info.reason))
+
+    def _add_pipeline(self, config: PipelineConfig) -> None:
+        engine = self.models[config.name].engine
+        camera = next(camera for camera in self.config.camera if camera.name == config.camera)
+        lossless = _drop(camera) == "none"
+        media = [
+            MediaSensor(create_series(sensor, self.loaded.folder), converters(sensor))
+            for sensor in self.config.sensor
+            if sensor.timeline == "media" and sensor.name in sensors_of(config)
+        ]
+        counters = PipelineCounters()
+        stage = self.stages[config.name] = ResultStage(
+            config,
+            engine,
+            counters,
+            self.topics,
+            self.boot_id,
+            round(self.config.mqtt.prediction_expiry.seconds),
+            self.services,
+        )
+        self.pipelines[config.name] = Pipeline(
+            config,
+            engine,
+            make_aligner(config, self.config, engine),
+            media,
+            Slots(slots_needed(config, camera.fps or UNKNOWN_FPS), newest=not lossless),
+            counters,
+            self.publisher.add_pipeline(stage, lossless),
+            self.services,
+        )
+
+    def _add_camera(self, config: CameraConfig) -> None:
+        consumers: list[FrameConsumer] = []
+        for pipeline in self.pipelines.values():
+            if pipeline.config.camera == config.name:
+                consumers.append(pipeline)
+            for tensor, camera in pipeline.config.images.items():
+                if camera == config.name:
+                    consumers.append(FurtherConsumer(pipeline.further, tensor))
+        if not consumers:
+            return
+        make = partial(create_camera, config, self.clock, self.loaded.folder, self.stopping)
+        make()  # a source that can't be understood stops the start, not the thread
+        worker = CameraWorker(config.name, make, consumers, self.services)
+        worker.silence_most_s = max(worker.silence_most_s, 4 * config.timeout.seconds)
+        self.cameras[config.name] = worker
+
+    def _add_sensor(self, config: SensorConfig) -> None:
+        if config.timeline == "media":
+            return  # its rows are known beforehand: the pipelines read them
+        users = [pipeline for pipeline in self.pipelines.values() if config.name in sensors_of(pipeline.config)]
+        if not users:
+            return
+        sinks: dict[str, list[ReadingSink]] = {
+            f"{config.name}.{field}": [pipeline.add_reading for pipeline in users] for field in config.fields
+        }
+        make = partial(
+            create_sensor,
+            config,
+            self.clock,
+            self.loaded.folder,
+            subscribe=self.broker.subscribe,
+            stopping=self.stopping,
+        )
+        make()
+        self.sensors[config.name] = SensorWorker(
+            config.name,
+            make,
+            converters(config),
+            sinks,
+            config.timeout.seconds,
+            self.services,
+        )
+
+    # --- from the network thread ---------------------------------------------------------------------------------
+
+    def _connection_changed(self, up: bool, detail: str) -> None:
+        log.log(logging.INFO if up else logging.WARNING, "broker: %s", detail)
+        self.control.reports.broker_detail = detail
+        self.publisher.connection(up)
+
+    def _refused(self, topic: str, reason: str) -> None:
+        log.warning("broker: refused a message to %s: %s", topic, reason)
+
+
+def _drop(camera: CameraConfig) -> str:
+    return camera.drop or ("newest" if is_live(camera.source) else "none")

@@ -1,0 +1,178 @@
+"""Builds the parts of the daemon from the configuration. With agent.py (which joins them) the only place where
+adapters of ``io`` meet the logic of ``core``."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.config.load import LoadedConfig, load_config
+from edge_agent.config.schema import Config, DelegateConfig, ModelConfig, PipelineConfig, SensorConfig
+from edge_agent.core.align import Aligner, Wanted
+from edge_agent.core.card_schema import Feature
+from edge_agent.core.model_card import resolve
+from edge_agent.core.physical_units import conversion
+from edge_agent.core.readings import FieldConverter
+from edge_agent.errors import ConfigError
+from edge_agent.io.board import read_board
+from edge_agent.io.model_file import read_model
+from edge_agent.io.profiles import find_profile
+from edge_agent.io.runtimes.choose import choose
+from edge_agent.records import ModelFile, ModelIdentity
+from edge_agent.stages.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """An engine and the story of its back-end: ``tried`` lists what was not used and why."""
+
+    engine: Engine
+    file: ModelFile
+    tried: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What is to be loaded and how. ``where`` names the place in the configuration for messages."""
+
+    name: str
+    config: ModelConfig
+    folder: Path
+    order: Sequence[str]  # of back-ends; empty: what fits the file
+    threads: int
+    external: Mapping[str, DelegateConfig]
+    where: str
+    cache_dir: Path | None = None
+
+
+def load_configuration(path: Path) -> LoadedConfig:
+    """agent.toml on this machine, with the profile of its board. Raises ConfigError."""
+    board = read_board()
+    return load_config(path, lambda name: find_profile(name, board), socket.gethostname())
+
+
+def model_request(loaded: LoadedConfig, name: str) -> ModelRequest:
+    """The request for ``[model.NAME]`` of a configuration."""
+    config = loaded.config.model[name]
+    return ModelRequest(
+        name=name,
+        config=config,
+        folder=loaded.folder,
+        order=config.delegates or loaded.profile.delegates,
+        threads=config.threads or loaded.profile.thread_count(read_board().cpus),
+        external=loaded.config.delegate,
+        where=f"{loaded.path}: [model.{name}.card]",
+        cache_dir=cache_folder(),
+    )
+
+
+def load_model(request: ModelRequest) -> LoadedModel:
+    """Read, choose the back-end, resolve the card. Raises ModelError, DeviceError or ConfigError."""
+    file = read_model(request.folder / request.config.path)
+    chosen = choose(
+        file,
+        request.order or _usual_order(file),
+        threads=request.threads,
+        external=request.external,
+        cache_dir=request.cache_dir,
+    )
+    card = resolve(
+        file,
+        chosen.runtime.inputs,
+        chosen.runtime.outputs,
+        request.config.card,
+        where=request.where,
+        read_text=lambda name: read_labels(request.folder / name),
+    )
+    identity = ModelIdentity(card.name or request.name, card.version or "unversioned", file.sha256)
+    return LoadedModel(Engine(identity, card, chosen.runtime), file, tuple(chosen.tried))
+
+
+def _usual_order(file: ModelFile) -> tuple[str, ...]:
+    return ("edgetpu",) if file.compiled_for_edgetpu else ("xnnpack", "cpu")
+
+
+def read_labels(path: Path) -> str:
+    """The text of a labels file. Raises ConfigError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: the labels can't be read: {error}; give a text file with one label a line"
+        ) from None
+
+
+def cache_folder() -> Path:
+    """Where the results of probes are remembered: the service's state directory, else the user's cache."""
+    if state := os.environ.get("STATE_DIRECTORY"):
+        return Path(state.split(":")[0])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-agent"
+
+
+def make_aligner(pipeline: PipelineConfig, config: Config, engine: Engine) -> Aligner:
+    """The aligner for a pipeline's features and attached sensors. Raises ConfigError where they do not fit."""
+    sensors = {sensor.name: sensor for sensor in config.sensor}
+    features = {feature.name: feature for item in engine.card.feature_inputs for feature in item.features}
+    _check_features(pipeline, features)
+    wanted = [_feature(pipeline, sensors, name, features[name]) for name in features]
+    for sensor_name in pipeline.attach:
+        for field_name, field in sensors[sensor_name].fields.items():
+            key = f"{sensor_name}.{field_name}"
+            wanted.append(Wanted(name=key, key=key, unit=field.unit))
+    return Aligner(wanted, pipeline.align)
+
+
+def wanted_arguments(engine: Engine) -> list[Wanted]:
+    """The model's features as values given by hand, in the card's own units, under the keys "argument.NAME"."""
+    features = [feature for item in engine.card.feature_inputs for feature in item.features]
+    return [_wanted_feature(feature, f"argument.{feature.name}", feature.unit) for feature in features]
+
+
+def converters(sensor: SensorConfig) -> list[FieldConverter]:
+    """One for each field, with a state of its own."""
+    return [FieldConverter(sensor.name, name, field) for name, field in sensor.fields.items()]
+
+
+def sensors_of(pipeline: PipelineConfig) -> set[str]:
+    """Names of the sensors that a pipeline needs."""
+    return {key.split(".")[0] for key in pipeline.features.values()} | set(pipeline.attach)
+
+
+def in_parallel(loaders: Sequence[Callable[[], LoadedModel]]) -> list[LoadedModel]:
+    """Load several models at once: most of the time is spent in the children that probe."""
+    if len(loaders) == 1:
+        return [loaders[0]()]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(loaders)) as pool:
+        return [future.result() for future in [pool.submit(loader) for loader in loaders]]
+
+
+def _check_features(pipeline: PipelineConfig, features: Mapping[str, Feature]) -> None:
+    where = f"pipeline {pipeline.name!r}: features"
+    for name in pipeline.features.keys() - features.keys():
+        known = ", ".join(features) or "none: it takes no features (use attach to publish readings beside predictions)"
+        raise ConfigError(f"{where}: the model has no feature {name!r}; its features are: {known}")
+    for name in features.keys() - pipeline.features.keys():
+        raise ConfigError(f'{where}: the model\'s feature {name!r} has no sensor; add {name} = "sensor.field"')
+
+
+def _feature(pipeline: PipelineConfig, sensors: Mapping[str, SensorConfig], name: str, feature: Feature) -> Wanted:
+    key = pipeline.features[name]
+    sensor_name, field_name = key.split(".")
+    unit = sensors[sensor_name].fields[field_name].unit
+    try:
+        to_card = conversion(unit, feature.unit)
+    except ValueError as error:
+        raise ConfigError(
+            f"pipeline {pipeline.name!r}: {name} = {key!r} is in {unit!r} but the model wants {feature.unit!r}: {error}"
+        ) from None
+    return _wanted_feature(feature, key, unit, to_card)
+
+
+def _wanted_feature(feature: Feature, key: str, unit: str, to_card: tuple[float, float] = (1.0, 0.0)) -> Wanted:
+    fill = feature.mean if feature.fill is None else feature.fill
+    return Wanted(name=feature.name, key=key, unit=unit, feature=True, fill=fill, to_card=to_card, valid=feature.range)

@@ -1,0 +1,119 @@
+"""``edge-agent watch``: a subscriber that prints what devices publish, one line each."""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge_agent.assembly import load_configuration
+from edge_agent.commands.common import DEFAULT_CONFIG, add_json, parser
+from edge_agent.config.schema import MqttConfig
+from edge_agent.errors import TransportError
+from edge_agent.io.mqtt import MqttBroker
+
+FIRST_ANSWER_S = 10.0
+
+
+def main(argv: Sequence[str]) -> int:
+    options = _arguments().parse_args(argv)
+    mqtt, folder = _mqtt(options)
+    lines: queue.SimpleQueue[tuple[str, bytes] | bool] = queue.SimpleQueue()
+    broker = MqttBroker(mqtt, folder, "", None, lambda up, _detail: lines.put(up), lambda _token, _refusal: None)
+    for topic in ("prediction/+", "event", "availability"):
+        broker.subscribe(f"{mqtt.base_topic}/{options.device}/{topic}", lambda *message: lines.put(message[:2]))
+    broker.start()
+    try:
+        return _follow(lines, mqtt, options)
+    finally:
+        broker.stop()
+
+
+def _follow(lines: queue.SimpleQueue[Any], mqtt: MqttConfig, options: argparse.Namespace) -> int:
+    connected = False
+    printed = 0
+    while options.count is None or printed < options.count:
+        try:
+            item = lines.get(timeout=None if connected else FIRST_ANSWER_S)
+        except queue.Empty:
+            item = False
+        if item is False and not connected:
+            raise TransportError(
+                f"{mqtt.host}:{mqtt.port}: no broker answers there; is it running, are host and port right?"
+            )
+        if isinstance(item, bool):
+            connected = True
+            if not item:
+                print("broker lost; waiting for it", file=sys.stderr)
+            continue
+        topic, payload = item
+        line = payload.decode("utf-8", "replace") if options.json else describe(topic, payload)
+        printed += "/prediction/" in topic
+        print(line, flush=True)
+    return 0
+
+
+def _arguments() -> argparse.ArgumentParser:
+    arguments = parser("watch", "Print the predictions, events and availability that devices publish. Ctrl-C ends it.")
+    arguments.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"take the broker from here (default {DEFAULT_CONFIG})"
+    )
+    arguments.add_argument("--host", help="broker, where no configuration is at hand")
+    arguments.add_argument("--port", type=int)
+    arguments.add_argument("--base-topic")
+    arguments.add_argument("--device", default="+", help="one device (default: all)")
+    arguments.add_argument("--count", type=int, metavar="N", help="end after N predictions")
+    add_json(arguments)
+    return arguments
+
+
+def _mqtt(options: argparse.Namespace) -> tuple[MqttConfig, Path]:
+    path = options.config or (DEFAULT_CONFIG if options.host is None and DEFAULT_CONFIG.exists() else None)
+    loaded = load_configuration(path) if path else None
+    mqtt = loaded.config.mqtt if loaded else MqttConfig(insecure=True)
+    given = {"host": options.host, "port": options.port, "base_topic": options.base_topic}
+    mqtt = msgspec.structs.replace(mqtt, **{key: value for key, value in given.items() if value is not None})
+    return mqtt, loaded.folder if loaded else Path()
+
+
+def describe(topic: str, payload: bytes) -> str:
+    """One line for a person. A payload that is not ours is shown as it is."""
+    device = topic.split("/")[-3 if "/prediction/" in topic else -2]
+    try:
+        message = msgspec.json.decode(payload)
+        if "/prediction/" in topic:
+            return _prediction(message)
+        what = f"{message['severity']}: {message['kind']} {message['subject']}: {message['detail']}"
+        return f"{message['time'][11:23]}  {device}  {what}"
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return f"{device}  {topic.rsplit('/', 1)[-1]}: {payload[:200].decode('utf-8', 'replace')}"
+
+
+def _prediction(message: dict[str, Any]) -> str:
+    outputs = "  ".join(f"{name}: {_output(output)}" for name, output in message["outputs"].items())
+    readings = " ".join(_reading(name, reading) for name, reading in message["readings"].items())
+    flags = f"  ({', '.join(message['quality'])})" if message["quality"] else ""
+    total = message["latency_ms"]["total"]
+    head = f"{message['time'][11:23]}  {message['device']}/{message['pipeline']} #{message['seq']}"
+    return f"{head}  {outputs}  {readings}  {total:.1f} ms {message['delegate']}{flags}"
+
+
+def _output(output: dict[str, Any]) -> str:
+    if output["task"] == "classification":
+        best = output["classes"][:1]
+        return f"{best[0]['label']} {best[0]['score']:.2f}" if best else "nothing over the threshold"
+    if output["task"] == "detection":
+        return ", ".join(f"{box['label']} {box['score']:.2f}" for box in output["boxes"]) or "nothing"
+    if output["task"] == "regression":
+        return f"{output['value']:g} {output['unit']}".strip()
+    return f"{output['score']:g}{' ANOMALOUS' if output['anomalous'] else ''}"
+
+
+def _reading(name: str, reading: dict[str, Any]) -> str:
+    value = "-" if reading["value"] is None else f"{reading['value']:g}{reading['unit']}"
+    return f"{name}={value}{'!' if reading['flags'] else ''}"

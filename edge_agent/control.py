@@ -1,0 +1,216 @@
+"""The main thread: commands over MQTT, statistics, the watchdog and the status line, until the process must stop."""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from edge_agent import limits
+from edge_agent.assembly import load_configuration
+from edge_agent.core.outbox import Kind, Record
+from edge_agent.core.settings import PARSERS, Command, jsonable, parse_command
+from edge_agent.core.wire import Schema, object_body, response_body, setting_body
+from edge_agent.errors import ConfigError
+from edge_agent.records import Event
+from edge_agent.reports import Reports
+
+if TYPE_CHECKING:
+    from edge_agent.agent import Agent
+
+log = logging.getLogger("edge_agent")
+TICK_S = 1.0
+
+
+class Control:
+    """What the daemon does besides its two journeys. One thread runs it; the others put into its queue."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.reports = Reports(agent)
+        self._ignored = {"retained": 0, "expired": 0, "too_large": 0}
+        self._requests: dict[str, Callable[[], dict[str, Any]]] = {"ping": self._ping, "info": self.reports.info}
+
+    # --- from other threads --------------------------------------------------------------------------------------
+
+    def received(self, topic: str, payload: bytes, retained: bool) -> None:
+        """A command from MQTT, on the network thread. A retained one is somebody's past, not a command for now."""
+        if retained:
+            self._ignored["retained"] += 1
+        elif len(payload) > limits.COMMAND_BYTES_MOST:
+            self._ignored["too_large"] += 1
+        else:
+            self._queue.put(lambda: self._execute(topic, payload))
+
+    def reload(self) -> None:
+        """Read the configuration again and apply what can change live (SIGHUP)."""
+        self._queue.put(self._reload)
+
+    def wake(self) -> None:
+        self._queue.put(None)
+
+    # --- the main thread -----------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until the process is told to stop."""
+        agent = self._agent
+        period_s = min(TICK_S, agent.notifier.watchdog_period_s or TICK_S)
+        stats_ns = agent.config.mqtt.stats_interval
+        next_stats_ns = agent.clock.monotonic_ns() + min(stats_ns, 2 * 10**9)
+        while not agent.stopping.is_set():
+            try:
+                action = self._queue.get(timeout=period_s)
+            except queue.Empty:
+                action = None
+            if action is not None:
+                action()
+            self._feed_watchdog()
+            if agent.clock.monotonic_ns() >= next_stats_ns:
+                next_stats_ns = agent.clock.monotonic_ns() + stats_ns
+                self.publish_stats()
+
+    def greeting(self) -> list[Record]:
+        """The retained records that follow each connection: ``info`` and every setting."""
+        records = [self._retained(self._agent.topics.info, Schema.INFO, object_body(self.reports.info()))]
+        for name in self._agent.pipelines:
+            records += [self._setting_record(name, setting) for setting in PARSERS]
+        return records
+
+    def publish_stats(self) -> None:
+        body = object_body(self.reports.stats(self._ignored))
+        self._agent.publisher.publish(self._retained(self._agent.topics.stats, Schema.STATS, body, Kind.STATS))
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    def _execute(self, topic: str, payload: bytes) -> None:
+        levels = self._agent.topics.levels(topic)
+        try:
+            command = parse_command(payload)
+        except ValueError as error:
+            self._refuse(levels, Command(None), str(error))
+            return
+        now_ns = self._agent.clock.wall_ns(self._agent.clock.monotonic_ns())
+        if command.expires_ns is not None and command.expires_ns < now_ns:
+            self._ignored["expired"] += 1
+        elif len(levels) == 3 and levels[0] == "set":
+            self._set(levels[1], levels[2], command)
+        elif len(levels) == 2 and levels[0] == "request":
+            self._answer(levels[1], command)
+
+    def _answer(self, name: str, command: Command) -> None:
+        handler = self._requests.get(name)
+        if handler is None:
+            known = ", ".join(self._requests)
+            self._respond(name, response_body(command.transaction, None, f"unknown request {name!r}; known: {known}"))
+        else:
+            self._respond(name, response_body(command.transaction, handler(), None))
+
+    def _set(self, pipeline: str, setting: str, command: Command) -> None:
+        try:
+            if pipeline not in self._agent.pipelines:
+                raise ValueError(f"no pipeline {pipeline!r}; known: {', '.join(self._agent.pipelines)}")
+            if setting not in PARSERS:
+                raise ValueError(f"no setting {setting!r}; known: {', '.join(PARSERS)}")
+            self.apply(pipeline, setting, PARSERS[setting](command.value))
+        except ValueError as error:
+            self._refuse(("set", pipeline, setting), command, str(error))
+            return
+        self._respond("set", response_body(command.transaction, {"pipeline": pipeline, "setting": setting}, None))
+
+    def apply(self, pipeline: str, setting: str, value: Any) -> None:
+        """Change one setting of one pipeline and publish it."""
+        worker, stage = self._agent.pipelines[pipeline], self._agent.stages[pipeline]
+        if setting == "rate":
+            worker.gate.set_period(value.period_ns)
+        elif setting == "paused":
+            worker.paused = value
+        elif setting == "threshold":
+            stage.set_threshold(value)
+        elif setting == "publish":
+            stage.set_publish(value)
+        worker.settings[setting] = value
+        self._agent.publisher.publish(self._setting_record(pipeline, setting))
+        log.info("setting %s of %s: %s", setting, pipeline, jsonable(value))
+
+    def _refuse(self, levels: tuple[str, ...], command: Command, reason: str) -> None:
+        if levels[:1] == ("request",):
+            self._respond(levels[-1], response_body(command.transaction, None, reason))
+            return
+        self._respond("set", response_body(command.transaction, None, reason))
+        self._agent.emit(Event("command_refused", "warning", "/".join(levels), reason))
+
+    def _respond(self, name: str, body: bytes) -> None:
+        agent = self._agent
+        now_ns = agent.clock.monotonic_ns()
+        agent.publisher.publish(Record(Kind.EVENT, agent.topics.response(name), Schema.RESPONSE, body, now_ns))
+
+    def _ping(self) -> dict[str, Any]:
+        return {
+            "device": self._agent.topics.device,
+            "boot_id": self._agent.boot_id,
+            "uptime_s": self.reports.uptime_s(),
+        }
+
+    # --- reload --------------------------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        agent = self._agent
+        agent.notifier.reloading()
+        try:
+            self._apply_configuration()
+        except ConfigError as error:
+            agent.emit(Event("reload_refused", "error", agent.loaded.path.name, f"nothing was changed: {error}"))
+        agent.notifier.ready()
+
+    def _apply_configuration(self) -> None:
+        """Rate, publish, threshold and log level change live; anything else is named and waits for a restart."""
+        agent = self._agent
+        new = load_configuration(agent.loaded.path).config
+        old = agent.config
+        restart = [
+            part
+            for part in old.__struct_fields__
+            if part not in ("pipeline", "log") and getattr(old, part) != getattr(new, part)
+        ]
+        known = {pipeline.name: pipeline for pipeline in old.pipeline}
+        for pipeline in new.pipeline:
+            before = known.pop(pipeline.name, None)
+            if before is None:
+                restart.append(f"pipeline.{pipeline.name}")
+                continue
+            for key in before.__struct_fields__:
+                value = getattr(pipeline, key)
+                if value == getattr(before, key):
+                    continue
+                if key in PARSERS and value is not None:
+                    self.apply(pipeline.name, key, value)
+                else:
+                    restart.append(f"pipeline.{pipeline.name}.{key}")
+        restart += [f"pipeline.{name}" for name in known]
+        logging.getLogger().setLevel(new.log.level.upper())
+        if restart:
+            detail = f"these changes need a restart: {', '.join(restart)}"
+            agent.emit(Event("reload_partial", "warning", agent.loaded.path.name, detail))
+        else:
+            log.info("configuration reloaded")
+
+    # --- reports -------------------------------------------------------------------------------------------------
+
+    def _feed_watchdog(self) -> None:
+        """Only while every worker makes progress; a lost camera or broker is bounded waiting, which is progress."""
+        silent = [worker.name for worker in self._agent.workers() if worker.silent()]
+        if silent:
+            self._agent.notifier.status(f"no progress: {', '.join(silent)}")
+            return
+        self._agent.notifier.watchdog()
+        self._agent.notifier.status(self.reports.status_line())
+
+    def _setting_record(self, pipeline: str, setting: str) -> Record:
+        value = jsonable(self._agent.pipelines[pipeline].settings[setting])
+        topic = self._agent.topics.setting(pipeline, setting)
+        return self._retained(topic, Schema.SETTING, setting_body(pipeline, setting, value))
+
+    def _retained(self, topic: str, schema: Schema, body: bytes, kind: Kind = Kind.STATE) -> Record:
+        return Record(kind, topic, schema, body, self._agent.clock.monotonic_ns(), retain=True)

@@ -1,0 +1,103 @@
+"""The settings that may be changed over MQTT, and the text or JSON that says so.
+
+A command is the bare value ("5/s", 0.7, true) or an object {"value": …, "expires": RFC 3339, "transaction": …}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from edge_agent.config.schema import PublishConfig
+from edge_agent.config.units import Rate, decode_quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command as received. ``expires_ns`` is wall time."""
+
+    value: Any
+    transaction: Any = None
+    expires_ns: int | None = None
+
+
+def parse_command(payload: bytes) -> Command:
+    """Text that is not JSON is taken as the text itself. Raises ValueError for an object with unknown keys."""
+    try:
+        value = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        value = payload.decode("utf-8", "replace").strip()
+    if not isinstance(value, dict):
+        return Command(value)
+    if value.keys() & {"value", "transaction", "expires"} and not value.keys() - {"value", "transaction", "expires"}:
+        return Command(value.get("value"), value.get("transaction"), _instant(value.get("expires")))
+    return Command(value)
+
+
+def parse_rate(value: Any) -> Rate:
+    if not isinstance(value, str):
+        raise ValueError(f"Expected {Rate.allowed}")
+    return Rate.parse(value)
+
+
+def parse_publish(value: Any) -> PublishConfig:
+    raw = {"mode": value} if isinstance(value, str) else value
+    try:
+        return msgspec.convert(raw, PublishConfig, dec_hook=decode_quantity)
+    except msgspec.ValidationError as error:
+        allowed = '"every", "change", "interval" or {"mode": …, "interval": "2s", "deadband": 0.1}'
+        raise ValueError(f"Expected {allowed}: {error}") from None
+
+
+def parse_threshold(value: Any) -> float:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            value = None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("Expected a number from 0 to 1")
+    return float(value)
+
+
+def parse_paused(value: Any) -> bool:
+    words = {"true": True, "on": True, "false": False, "off": False}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    raise ValueError("Expected true or false")
+
+
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    "rate": parse_rate,
+    "publish": parse_publish,
+    "threshold": parse_threshold,
+    "paused": parse_paused,
+}
+"""Setting name -> the function that checks its value; the list of the settings that exist."""
+
+
+def jsonable(value: Any) -> object:
+    """A setting's value as the ``setting`` topic shows it."""
+    if isinstance(value, Rate):
+        return str(value)
+    if isinstance(value, PublishConfig):
+        return {"mode": value.mode, "interval": f"{value.interval / 1e9:g}s", "deadband": value.deadband}
+    return value
+
+
+def _instant(text: Any) -> int | None:
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        raise ValueError('"expires" must be a time such as "2026-01-31T12:00:00Z"') from None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=timezone.utc)
+    return int(when.timestamp() * 1e9)

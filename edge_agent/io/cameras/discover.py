@@ -1,0 +1,82 @@
+"""Which cameras this machine has, for ``doctor`` and for messages. Nothing is opened for longer than one question."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+# linux/videodev2.h: VIDIOC_QUERYCAP fills 104 bytes; the device's own capabilities are the word at byte 88.
+_QUERYCAP: Final = 0x80685600
+_QUERYCAP_BYTES: Final = 104
+_DEVICE_CAPS_AT: Final = 88
+_VIDEO_CAPTURE: Final = 0x00000001
+_VIDEO_CAPTURE_MPLANE: Final = 0x00001000
+
+
+@dataclass(frozen=True, slots=True)
+class V4l2Node:
+    """One capture device of the kernel. ``problem`` is empty when it could be asked."""
+
+    node: str
+    name: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCamera:
+    """``source`` is ready for the configuration. ``problem`` says why it can't be used, empty when it can."""
+
+    source: str
+    name: str
+    problem: str = ""
+
+
+def find_cameras() -> list[FoundCamera]:
+    """The kernel's cameras and, where picamera2 is installed, that it is."""
+    found = [FoundCamera(f"v4l2:{node.node}", node.name, node.problem) for node in find_v4l2()]
+    if importlib.util.find_spec("picamera2") is not None:
+        found.append(FoundCamera("picamera2:0", "the first camera of libcamera (picamera2 is installed)"))
+    return found
+
+
+def find_v4l2(classes: Path = Path("/sys/class/video4linux"), devices: Path = Path("/dev")) -> list[V4l2Node]:
+    """Capture nodes in the order of their numbers; codecs, metadata and output nodes are left out."""
+    folders = [folder for folder in classes.glob("video*") if folder.name[len("video") :].isdigit()]
+    found = []
+    for folder in sorted(folders, key=lambda folder: int(folder.name[len("video") :])):
+        if _text(folder / "index") != "0":
+            continue  # a camera's further nodes carry metadata
+        node = devices / folder.name
+        captures, problem = _captures(node)
+        if captures:
+            found.append(V4l2Node(str(node), _text(folder / "name") or "unnamed", problem))
+    return found
+
+
+def _captures(node: Path) -> tuple[bool, str]:
+    """Whether the device delivers pictures (assumed where it can't be asked), and why it could not be asked."""
+    answer = bytearray(_QUERYCAP_BYTES)
+    try:
+        descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+    except OSError as error:
+        return True, f"can't be opened: {error.strerror}"
+    try:
+        fcntl.ioctl(descriptor, _QUERYCAP, answer)
+    except OSError as error:
+        return True, f"does not answer: {error.strerror}"
+    finally:
+        os.close(descriptor)
+    (capabilities,) = struct.unpack_from("=I", answer, _DEVICE_CAPS_AT)
+    return bool(capabilities & (_VIDEO_CAPTURE | _VIDEO_CAPTURE_MPLANE)), ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""  # the device went meanwhile

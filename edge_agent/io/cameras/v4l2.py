@@ -1,0 +1,60 @@
+"""Cameras of the kernel: USB and virtual ones, ``v4l2:/dev/video0``. Frames carry the driver's capture time."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Final
+
+import cv2
+
+from edge_agent.errors import DeviceError
+from edge_agent.io.cameras._driver_time import grab_at
+from edge_agent.io.cameras._opencv import OpenCvCamera
+from edge_agent.io.cameras.discover import find_v4l2
+from edge_agent.records import Grab
+
+# Raw pictures larger than that do not fit through USB 2 at a useful rate; such cameras compress them.
+RAW_PIXELS_MOST: Final = 640 * 480
+
+
+class V4l2Camera(OpenCvCamera):
+    """``width``, ``height`` and ``fps`` are wishes: the driver takes what is nearest, and retrieve() says what came."""
+
+    backend = cv2.CAP_V4L2
+    advice = "it may be in use by another program, or give no pictures (see what v4l2-ctl --list-formats says)"
+
+    def _target(self) -> str:
+        return self._config.source.partition(":")[2]
+
+    def _parameters(self) -> list[int]:
+        return []  # this back-end refuses to open with time-outs; see open()
+
+    def open(self) -> None:
+        """Raises DeviceError that says whether the device is absent, forbidden or in use."""
+        path = Path(self._target())
+        if not path.exists():
+            attached = ", ".join(f"v4l2:{camera.node} ({camera.name})" for camera in find_v4l2()) or "none"
+            raise DeviceError(f"{self._label}: no such device; attached are: {attached}; plug it in or change source")
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise DeviceError(f"{self._label}: no permission; add this user to the group of {path} (usually video)")
+        # In whole seconds, and OpenCV keeps the first that it sees: one number for all cameras of the process.
+        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(self._config.timeout.seconds)))
+        super().open()
+
+    def _prepare(self, capture: cv2.VideoCapture) -> None:
+        config = self._config
+        if (config.width or 0) * (config.height or 0) > RAW_PIXELS_MOST:
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        if config.width:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.width)
+        if config.height:
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.height)
+        if config.fps:
+            capture.set(cv2.CAP_PROP_FPS, config.fps)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # frames that wait in the driver are old when their turn comes
+
+    def _stamp(self, capture: cv2.VideoCapture, arrival_ns: int) -> Grab:
+        # the stamp of the driver's buffer, CLOCK_MONOTONIC with nearly all drivers
+        return grab_at(round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6), arrival_ns)

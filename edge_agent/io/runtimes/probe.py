@@ -1,0 +1,137 @@
+"""One back-end tried with one model in a child process, where it may abort, crash or hang at no cost.
+
+Bytes that passed there are safe to load here: the same library does the same steps with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent import limits
+from edge_agent.errors import DeviceError
+from edge_agent.io.runtimes import backend, backends, plugins_of
+from edge_agent.io.runtimes.litert import LibraryName, one_line
+from edge_agent.io.runtimes.probe_child import ProbeResult
+
+if TYPE_CHECKING:
+    from edge_agent.config.schema import DelegateConfig
+
+_WHY = {
+    "SIGKILL": "the system stopped it, probably for want of memory",
+    "SIGILL": "the library needs instructions that this processor lacks",
+}
+_WHY_PLUGIN = "the library's ABI does not fit this runtime; install a build for it"
+_WHY_MODEL = "the model is damaged, or breaks this runtime"
+
+
+class Probe:
+    """A child process that tries one back-end. ``start`` returns at once, ``result`` waits for the verdict."""
+
+    def __init__(
+        self,
+        model: bytes | Path,
+        delegate: str,
+        *,
+        threads: int,
+        external: Mapping[str, DelegateConfig],
+        library: LibraryName | None = None,
+    ) -> None:
+        plugins = {name: plugin.absolute() for name, plugin in plugins_of(external).items()}
+        self._plugin = backend(delegate, backends(plugins)).plugin  # a wrong name fails here, not in the child
+        self._model = model
+        self._request = json.dumps(
+            {
+                "delegate": delegate,
+                "threads": threads,
+                "library": library,
+                "plugins": {name: (plugin.library, dict(plugin.options)) for name, plugin in plugins.items()},
+            }
+        )
+        self._child: subprocess.Popen[bytes] | None = None
+        self._result: ProbeResult | None = None
+
+    def start(self) -> Probe:
+        """Start the child. Raises DeviceError where the system has no process left or the file can't be read."""
+        try:
+            model = _descriptor(self._model)
+            try:
+                self._child = _spawn(self._request, model)
+            finally:
+                os.close(model)
+        except OSError as error:
+            raise DeviceError(f"the back-end can't be probed: {error}") from error
+        return self
+
+    def result(self, timeout_s: float = limits.PROBE_TIMEOUT_S) -> ProbeResult:
+        """The verdict, waiting for at most that long: a child that takes longer is killed and found unusable."""
+        if self._result is None:
+            if self._child is None:
+                self.start()
+            assert self._child is not None  # for the type checker: start() sets it or raises
+            try:
+                out, err = self._child.communicate(timeout=timeout_s)
+                self._result = self._verdict(self._child.returncode, out, err)
+            except subprocess.TimeoutExpired:
+                self._result = ProbeResult(False, f"no answer within {timeout_s:g} s, so it was stopped")
+            finally:
+                self.cancel()
+        return self._result
+
+    def cancel(self) -> None:
+        """Stop the child if it still runs. May be called at any time, more than once."""
+        child = self._child
+        if child is None or child.returncode is not None:
+            return
+        os.killpg(child.pid, signal.SIGKILL)  # a session of its own: helpers that the library started go too
+        child.wait()
+        for stream in (child.stdout, child.stderr):
+            if stream:
+                stream.close()
+
+    def _verdict(self, status: int, out: bytes, err: bytes) -> ProbeResult:
+        if status < 0:
+            names = {int(known): known.name for known in signal.Signals}
+            name = names.get(-status, f"signal {-status}")
+            why = _WHY.get(name, _WHY_PLUGIN if self._plugin else _WHY_MODEL)
+            return ProbeResult(False, f"the process died: {name}{_last_words(err)}; {why}")
+        try:
+            return ProbeResult(**json.loads(out))
+        except (ValueError, TypeError):
+            return ProbeResult(False, f"the process ended with status {status}{_last_words(err)}")
+
+
+def _spawn(request: str, model: int) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-m", "edge_agent.io.runtimes.probe_child", request],
+        stdin=model,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",  # -m puts the working folder first on the path: a stray numpy.py in it would be run
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+    )
+
+
+def _descriptor(model: bytes | Path) -> int:
+    """Where the child reads the model from, without a pipe to feed and without touching a disk."""
+    if isinstance(model, Path):
+        return os.open(model, os.O_RDONLY)
+    descriptor = os.memfd_create("model")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(model)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _last_words(err: bytes) -> str:
+    lines = [line.strip() for line in err.decode(errors="replace").splitlines()]
+    spoken = [line for line in lines if line and not line.startswith("INFO: ")]
+    return f" ({one_line(spoken[-1])})" if spoken else ""

@@ -1,0 +1,74 @@
+"""The child of probe.py: ``python -m edge_agent.io.runtimes.probe_child REQUEST < MODEL``, one JSON line out.
+
+It imports only what a trial takes, since the daemon waits for it. It may abort, crash or hang: its parent copes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edge_agent import limits
+from edge_agent.errors import DeviceError, EdgeAgentError, ModelError
+from edge_agent.io.runtimes import backend, backends
+from edge_agent.io.runtimes.external import Plugin, check
+from edge_agent.io.runtimes.litert import LibraryName, LiteRtRuntime, one_line
+
+
+class ProbeResult(NamedTuple):
+    """``reason`` is one line, empty when usable; ``library_file`` the file of an external delegate."""
+
+    usable: bool
+    reason: str = ""
+    delegated: bool = False
+    library_file: str = ""
+
+
+def attempt(
+    model: bytes, delegate: str, threads: int, plugins: dict[str, Plugin], library: LibraryName | None = None
+) -> ProbeResult:
+    """Load, allocate, invoke, look at the outputs, release."""
+    chosen = backend(delegate, backends(plugins))
+    try:
+        file = check(chosen.plugin) if chosen.plugin else ""
+        runtime = chosen.build(model, label=delegate, threads=threads, library=library)
+        if chosen.plugin and not runtime.info.delegated:
+            raise DeviceError(f"{chosen.plugin.library} took no part of this model")
+        _run(runtime)
+        runtime.close()  # a delegate that dies when it is destroyed would do so at the first change of model
+    except EdgeAgentError as error:
+        return ProbeResult(False, one_line(error))
+    return ProbeResult(True, "", runtime.info.delegated, file)
+
+
+def _run(runtime: LiteRtRuntime) -> None:
+    """Raises ModelError unless every float output is finite on zeros, or on ones (a model may divide by its input)."""
+    ones = {spec.name: np.ones(spec.shape, spec.dtype) for spec in runtime.inputs}
+    wild: list[str] = []
+    for tensors in ({}, ones):  # a new runtime's inputs are zeros
+        outputs = runtime.invoke(tensors)
+        wild = [name for name, value in outputs.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+        if not wild:
+            return
+    raise ModelError(f"output {wild[0]!r} is not finite, neither on zeros nor on ones")
+
+
+def main() -> None:
+    """Answers on the standard output that it was given; what a library prints there goes to standard error."""
+    signal.alarm(int(2 * limits.PROBE_TIMEOUT_S))  # a parent that was killed leaves no hanging child behind
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    request: dict[str, Any] = json.loads(sys.argv[1])
+    request["plugins"] = {name: Plugin(*fields) for name, fields in request["plugins"].items()}
+    result = attempt(sys.stdin.buffer.read(), **request)
+    os.write(answer, json.dumps(result._asdict()).encode())
+    os._exit(0)  # the libraries' exit handlers have nothing to do with whether the back-end works
+
+
+if __name__ == "__main__":
+    main()

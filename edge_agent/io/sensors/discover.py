@@ -1,0 +1,56 @@
+"""Which sensors this board has, for ``doctor`` and for a person who writes the configuration. Reads names only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.io.sensors import hwmon, iio
+from edge_agent.io.sensors.sysfs import label
+
+SYSFS = Path("/sys")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSensor:
+    """``source`` as it is written in the configuration; ``selects`` are what its fields may select, where the
+    kernel says so."""
+
+    source: str
+    detail: str
+    selects: tuple[str, ...] = ()
+
+
+def find_sensors(root: Path = SYSFS) -> list[FoundSensor]:
+    """IIO devices, hwmon chips, thermal zones and serial ports, in that order. Never raises."""
+    return [
+        *_named("iio:", iio.devices(root), "name", iio.channels),
+        *_named("hwmon:", hwmon.chips(root), "name", hwmon.values),
+        *_named("hwmon:thermal/", hwmon.zones(root), "type", hwmon.values),
+        *_serial_ports(root),
+    ]
+
+
+def _named(
+    scheme: str, directories: list[Path], label_file: str, selects: Callable[[Path], list[str]]
+) -> list[FoundSensor]:
+    """A device goes by its name where that is the only one; several of a kind go by their folders."""
+    names = {path: label(path, label_file) or path.name for path in directories}
+    counts = Counter(names.values())
+    found = []
+    for path, name in names.items():
+        argument = name if counts[name] == 1 else path.name
+        try:
+            found.append(FoundSensor(f"{scheme}{argument}", f"{name} in {path}", tuple(selects(path))))
+        except OSError:  # unplugged since it was listed
+            continue
+    return found
+
+
+def _serial_ports(root: Path) -> list[FoundSensor]:
+    """Ports with hardware behind them: type 0 is a port that the kernel only reserved a number for."""
+    ports = sorted(path for path in (root / "class/tty").glob("tty*") if (path / "device").exists())
+    real = [path for path in ports if label(path, "type") != "0"]
+    return [FoundSensor(f"serial:/dev/{path.name}", "serial port") for path in real]

@@ -1,0 +1,132 @@
+"""One thread for each camera: open, read, offer each frame to the pipelines; reopen with backoff when it is lost.
+
+The thread that reads is the thread that closes. A camera that fails never stops another one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from edge_agent import limits
+from edge_agent.core.backoff import Backoff
+from edge_agent.errors import DeviceError, FrameError
+from edge_agent.ports import Camera
+from edge_agent.records import Event, Frame, Grab
+from edge_agent.stages.worker import Services, Worker
+
+
+class FrameConsumer(Protocol):
+    """A pipeline, as its camera sees it."""
+
+    def wants(self, grab: Grab) -> bool:
+        """Asked for every frame, before its pixels are paid for. A refusal is counted by the consumer."""
+
+    def offer(self, frame: Frame) -> None:
+        """The frame, if it was wanted. May block where no frame may be lost."""
+
+    def unreadable(self) -> None:
+        """The frame was wanted and can't be decoded."""
+
+
+class CameraWorker(Worker):
+    """Reads one camera for all the pipelines that use it."""
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Camera],
+        consumers: Sequence[FrameConsumer],
+        services: Services,
+    ) -> None:
+        super().__init__(f"camera {name}", services)
+        self.camera_name = name
+        self.state = "opening"  # opening | streaming | lost | ended
+        self.frames = self.failures = self.reopened = 0
+        self._make = make
+        self._consumers = consumers
+        self._backoff = Backoff(limits.BACKOFF_FIRST_S, limits.BACKOFF_LAST_S)
+
+    def work(self) -> None:
+        while not self.services.stopping.is_set():
+            self.beat()
+            camera = self._make()
+            try:
+                camera.open()
+                self._stream(camera)
+                if not self.services.stopping.is_set():
+                    self.state = "ended"
+                    self.services.emit(
+                        Event("camera_ended", "info", self.camera_name, f"the source ended after {self.frames} frames")
+                    )
+                return
+            except DeviceError as error:
+                self._lost(error)
+            finally:
+                camera.close()
+            self._pause(self._backoff.next(random.random()))
+
+    def report(self) -> dict[str, object]:
+        """The camera's part of ``stats``."""
+        return {"state": self.state, "frames": self.frames, "failures": self.failures, "reopened": self.reopened}
+
+    def _stream(self, camera: Camera) -> None:
+        """Until the source ends or the process stops. Raises DeviceError when the camera is lost."""
+        while not self.services.stopping.is_set():
+            grab = camera.grab()
+            self.beat()
+            if grab is None:
+                return
+            if self.state != "streaming":
+                self._streaming()
+            seq, self.frames = self.frames, self.frames + 1
+            wanted = [consumer for consumer in self._consumers if consumer.wants(grab)]
+            if wanted:
+                self._hand_over(camera, grab, seq, wanted)
+
+    def _hand_over(self, camera: Camera, grab: Grab, seq: int, wanted: Sequence[FrameConsumer]) -> None:
+        try:
+            pixels = camera.retrieve()
+        except FrameError:
+            for consumer in wanted:
+                consumer.unreadable()
+            return
+        epoch_ns = getattr(camera, "media_epoch_ns", None)
+        frame = Frame(
+            camera=self.camera_name,
+            seq=seq,
+            mono_ns=grab.mono_ns,
+            arrival_ns=grab.arrival_ns,
+            time_source=grab.time_source,
+            pixels=pixels,
+            capture_ns=self.clock.monotonic_ns() - grab.arrival_ns,
+            media_ns=None if epoch_ns is None else grab.mono_ns - epoch_ns,
+        )
+        with self.excused():
+            for consumer in wanted:
+                consumer.offer(frame)
+
+    def _streaming(self) -> None:
+        if self.failures:
+            self.reopened += 1
+            self.services.emit(
+                Event(
+                    "camera_back",
+                    "info",
+                    self.camera_name,
+                    f"frames again after {self.failures} failed attempts in all",
+                )
+            )
+        self.state = "streaming"
+        self._backoff.reset()
+
+    def _lost(self, error: DeviceError) -> None:
+        self.failures += 1
+        if self.state != "lost":  # one event for each loss, not for each attempt
+            self.services.emit(Event("camera_lost", "warning", self.camera_name, str(error)))
+        self.state = "lost"
+
+    def _pause(self, seconds: float) -> None:
+        self.beat()
+        self.services.stopping.wait(seconds)

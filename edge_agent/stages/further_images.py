@@ -1,0 +1,59 @@
+"""Pictures of further cameras for models with several image inputs: the newest ready tensor of each.
+
+The pipeline's own camera sets the pace; a further camera contributes the frame nearest in time, within max_skew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from edge_agent.records import Array, Frame, Grab
+from edge_agent.stages.engine import Engine
+
+
+class FurtherImages:
+    """Two buffers for each tensor: one holds the newest picture, the other is filled meanwhile."""
+
+    def __init__(self, engine: Engine, cameras: Mapping[str, str], max_skew_ns: int) -> None:
+        """``cameras`` maps input tensor -> camera."""
+        self._engine = engine
+        self._max_skew_ns = max_skew_ns
+        self._lock = threading.Lock()
+        self._buffers = {tensor: [engine.images[tensor].slot() for _ in range(2)] for tensor in cameras}
+        self._times: dict[str, int] = {}
+
+    def at(self, frame_ns: int) -> dict[str, Array] | None:
+        """Copies of the pictures for a frame of that time, by tensor; None where one is missing or too far away."""
+        with self._lock:
+            for tensor in self._buffers:
+                taken_ns = self._times.get(tensor)
+                if taken_ns is None or abs(taken_ns - frame_ns) > self._max_skew_ns:
+                    return None
+            return {tensor: pair[0].copy() for tensor, pair in self._buffers.items()}
+
+    def put(self, tensor: str, frame: Frame) -> None:
+        """From the further camera's thread."""
+        pair = self._buffers[tensor]
+        self._engine.prepare(frame.pixels, {tensor: pair[1]})
+        with self._lock:
+            pair.reverse()
+            self._times[tensor] = frame.mono_ns
+
+
+class FurtherConsumer:
+    """Connects one further camera to one tensor. Implements ``capture.FrameConsumer``; every frame is wanted, and
+    nothing is counted: only the pipeline's own camera makes samples."""
+
+    def __init__(self, images: FurtherImages, tensor: str) -> None:
+        self._images = images
+        self._tensor = tensor
+
+    def wants(self, grab: Grab) -> bool:
+        return True
+
+    def offer(self, frame: Frame) -> None:
+        self._images.put(self._tensor, frame)
+
+    def unreadable(self) -> None:
+        """The picture before it stays the newest."""

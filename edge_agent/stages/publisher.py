@@ -1,0 +1,226 @@
+"""The one thread that finishes predictions, fills the outbox and empties it into the broker.
+
+Everything reaches it through one queue, so the outbox, the sequence numbers and the order on the wire have one owner.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_agent import limits
+from edge_agent.core.outbox import Discarded, Kind, Outbox, Record
+from edge_agent.core.wire import OFFLINE, ONLINE, Topics, seal
+from edge_agent.errors import TransportError
+from edge_agent.ports import Broker
+from edge_agent.records import DiscardReason
+from edge_agent.stages.counters import PipelineCounters
+from edge_agent.stages.pipeline import Inference
+from edge_agent.stages.results import ResultStage
+from edge_agent.stages.worker import Services, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    stage: ResultStage
+    inference: Inference
+
+
+@dataclass(frozen=True, slots=True)
+class _Acknowledged:
+    token: int
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    up: bool
+
+
+class _Closing:
+    """The pipelines are ending: nobody waits for the wire any more."""
+
+
+class _Stop:
+    """Flush what the broker takes in time, say ``offline``, end."""
+
+
+class Publisher(Worker):
+    """``greet`` gives the retained records to publish after each connection; ``online`` follows them."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        topics: Topics,
+        greet: Callable[[], list[Record]],
+        refused: Callable[[str, str], None],
+        services: Services,
+    ) -> None:
+        """``refused`` is told topic and reason of a message that the broker will never take."""
+        super().__init__("publisher", services)
+        self._outbox = outbox
+        self._topics = topics
+        self._greet = greet
+        self._refused = refused
+        self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._permits: dict[str, threading.BoundedSemaphore] = {}
+        self._held: list[threading.BoundedSemaphore] = []
+        self._counters: dict[str, PipelineCounters] = {}
+        self._lossless: set[str] = set()
+        self._in_flight: dict[int, Record] = {}
+        self._broker: Broker | None = None
+        self._connected_ns: int | None = None
+        self._stop_at_ns: int | None = None
+
+    # --- from any thread -----------------------------------------------------------------------------------------
+
+    def add_pipeline(self, stage: ResultStage, lossless: bool) -> Callable[[Inference], None]:
+        """Returns the function that takes this pipeline's inferences; it blocks while too many are on their way."""
+        permits = self._permits[stage.name] = threading.BoundedSemaphore(limits.PUBLISH_QUEUE)
+        self._counters[stage.name] = stage.counters
+        if lossless:
+            self._lossless.add(stage.name)
+
+        def deliver(inference: Inference) -> None:
+            permits.acquire()
+            self._queue.put(_Result(stage, inference))
+
+        return deliver
+
+    def use(self, broker: Broker) -> None:
+        """Before the thread starts."""
+        self._broker = broker
+
+    def publish(self, record: Record) -> None:
+        self._queue.put(record)
+
+    def acknowledged(self, token: int, refusal: str | None) -> None:
+        self._queue.put(_Acknowledged(token, refusal))
+
+    def connection(self, up: bool) -> None:
+        self._queue.put(_Connection(up))
+
+    def closing(self) -> None:
+        """Let go of every thread that waits for the wire; its results are still taken."""
+        self._queue.put(_Closing())
+
+    def stop(self) -> None:
+        """After the last inference: flush what the broker takes in time, say ``offline``, end."""
+        self._queue.put(_Stop())
+
+    @property
+    def connected(self) -> bool:
+        return self._connected_ns is not None
+
+    def report(self) -> dict[str, object]:
+        """The outbox's part of ``stats``."""
+        return {"waiting": len(self._outbox), "bytes": self._outbox.bytes, "in_flight": len(self._in_flight)}
+
+    # --- this thread ---------------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        while not self._finished():
+            self.beat()
+            try:
+                item = self._queue.get(timeout=0.1 if self._stop_at_ns else 1.0)
+            except queue.Empty:
+                item = None
+            self._handle(item)
+            self._pump()
+        self._lose(self._outbox.drain(DiscardReason.SHUTDOWN))
+        self._lose([Discarded(record, DiscardReason.SHUTDOWN) for record in self._in_flight.values()])
+
+    def _handle(self, item: object) -> None:
+        if isinstance(item, _Result):
+            self._finish(item)
+        elif isinstance(item, _Acknowledged):
+            self._acknowledge(item)
+        elif isinstance(item, Record):
+            self._put(item)
+        elif isinstance(item, _Connection):
+            self._connect(item.up)
+        elif isinstance(item, _Closing):
+            self._lossless.clear()
+            self._release_held(everything=True)
+        elif isinstance(item, _Stop):
+            self._put(self._availability(OFFLINE))
+            self._stop_at_ns = self.clock.monotonic_ns() + round(limits.STOP_FLUSH_S * 1e9)
+
+    def _finish(self, result: _Result) -> None:
+        for record in result.stage.finish(result.inference):
+            self._put(record)
+        permit = self._permits[result.stage.name]
+        # a file source waits for the wire instead of overflowing the outbox; without a broker it does not wait
+        if result.stage.name in self._lossless and self.connected and len(self._outbox) > limits.PUBLISH_QUEUE:
+            self._held.append(permit)
+        else:
+            permit.release()
+
+    def _acknowledge(self, item: _Acknowledged) -> None:
+        record = self._in_flight.pop(item.token, None)
+        if record is None:
+            return
+        if item.refusal is not None:
+            self._lose([Discarded(record, DiscardReason.REFUSED)])
+            self._refused(record.topic, item.refusal)
+        elif record.pipeline is not None and record.kind is Kind.PREDICTION:
+            since_ns = None if record.arrival_ns is None else self.clock.monotonic_ns() - record.arrival_ns
+            self._counters[record.pipeline].acknowledged(since_ns)
+
+    def _connect(self, up: bool) -> None:
+        self._connected_ns = self.clock.monotonic_ns() if up else None
+        if up and self._stop_at_ns is None:
+            for record in self._greet():
+                self._put(record)
+            self._put(self._availability(ONLINE))
+        if not up:
+            self._release_held(everything=True)
+
+    def _put(self, record: Record) -> None:
+        self._lose(self._outbox.put(record, self.clock.monotonic_ns()))
+
+    def _pump(self) -> None:
+        broker = self._broker
+        while broker is not None and len(self._in_flight) < broker.window():
+            now_ns = self.clock.monotonic_ns()
+            record, discarded = self._outbox.take(now_ns)
+            self._lose(discarded)
+            if record is None:
+                break
+            try:
+                token = broker.publish(
+                    record.topic, self._seal(record), qos=record.qos, retain=record.retain, expiry_s=record.expiry_s
+                )
+            except TransportError:
+                self._outbox.give_back(record)
+                break
+            self._in_flight[token] = record
+        self._release_held(everything=False)
+
+    def _seal(self, record: Record) -> bytes:
+        if record.schema is None:
+            return record.body
+        buffered = record.mono_ns < (self._connected_ns or 0) if record.kind is Kind.PREDICTION else None
+        wall_ns = self.clock.wall_ns(record.mono_ns)
+        return seal(record.schema, record.body, wall_ns, self.clock.synced(), buffered)
+
+    def _release_held(self, everything: bool) -> None:
+        while self._held and (everything or len(self._outbox) <= limits.PUBLISH_QUEUE):
+            self._held.pop().release()
+
+    def _availability(self, body: bytes) -> Record:
+        now_ns = self.clock.monotonic_ns()
+        return Record(Kind.EVENT, self._topics.availability, None, body, now_ns, retain=True)
+
+    def _lose(self, discarded: list[Discarded]) -> None:
+        for item in discarded:
+            if item.record.kind is Kind.PREDICTION and item.record.pipeline is not None:
+                self._counters[item.record.pipeline].discard(item.reason)
+
+    def _finished(self) -> bool:
+        if self._stop_at_ns is None or not self._queue.empty():
+            return False
+        drained = not self._in_flight and not len(self._outbox)
+        return drained or not self.connected or self.clock.monotonic_ns() >= self._stop_at_ns

@@ -1,0 +1,68 @@
+"""Commands over MQTT: what is understood, what is refused and with which words."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.config.schema import PublishConfig
+from edge_agent.config.units import Rate
+from edge_agent.core.settings import PARSERS, jsonable, parse_command
+
+
+@pytest.mark.parametrize(
+    ("setting", "payload", "value"),
+    [
+        ("rate", b"5/s", Rate(5)),
+        ("rate", b'"0.5/s"', Rate(0.5)),
+        ("rate", b"max", Rate("inf")),
+        ("rate", b'{"value": "6/m"}', Rate(0.1)),
+        ("publish", b"change", PublishConfig(mode="change")),
+        ("publish", b'{"mode": "change", "deadband": 0.5}', PublishConfig(mode="change", deadband=0.5)),
+        ("threshold", b"0.25", 0.25),
+        ("threshold", b'"0.25"', 0.25),
+        ("paused", b"true", True),
+        ("paused", b"off", False),
+    ],
+)
+def test_a_setting_is_text_or_json_or_an_object_with_a_value(setting: str, payload: bytes, value: object) -> None:
+    assert PARSERS[setting](parse_command(payload).value) == value
+
+
+@pytest.mark.parametrize(
+    ("setting", "payload", "words"),
+    [
+        ("rate", b"fast", "10/s"),
+        ("rate", b"0/s", "10/s"),
+        ("rate", b"5", "10/s"),
+        ("publish", b"sometimes", "change"),
+        ("publish", b'{"mode": "every", "x": 1}', "unknown field `x`"),
+        ("threshold", b"1.5", "0 to 1"),
+        ("threshold", b"true", "0 to 1"),
+        ("threshold", b"nan", "0 to 1"),
+        ("paused", b"1", "true or false"),
+        ("paused", b"", "true or false"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_allowed(setting: str, payload: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        PARSERS[setting](parse_command(payload).value)
+
+
+def test_expiry_and_transaction_are_read_from_the_object() -> None:
+    command = parse_command(b'{"value": "1/s", "expires": "1970-01-01T00:00:01Z", "transaction": 7}')
+    assert (command.value, command.expires_ns, command.transaction) == ("1/s", 10**9, 7)
+
+
+@given(st.binary(max_size=200), st.sampled_from(sorted(PARSERS)))
+def test_random_bytes_are_a_value_or_a_value_error_never_anything_else(payload: bytes, setting: str) -> None:
+    with contextlib.suppress(ValueError):
+        jsonable(PARSERS[setting](parse_command(payload).value))
+
+
+def test_deep_nesting_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="true or false"):
+        PARSERS["paused"](parse_command(b"[" * 4000).value)

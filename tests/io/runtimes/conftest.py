@@ -1,0 +1,66 @@
+"""Real models, a real delegate compiled by the system's C compiler, and the small helpers that the tests share."""
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edge_agent.config.schema import DelegateConfig
+from edge_agent.records import ModelFile
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="session")
+def model(shared):
+    """The bytes of a real model by its name."""
+
+    def read(name: str) -> bytes:
+        path = shared / "models" / f"{name}.tflite"
+        if not path.exists():
+            pytest.skip(f"the real model {path.name} is not here")
+        return path.read_bytes()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def delegate_library(tmp_path_factory) -> Path:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        pytest.skip("no C compiler to build the test delegate with")
+    library = tmp_path_factory.mktemp("delegate") / "libtestdelegate.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(HERE / "delegate.c")], check=True)
+    return library
+
+
+@pytest.fixture(scope="session")
+def npu(delegate_library):
+    """The configuration of the test delegate under the name "npu", with what shall go wrong."""
+
+    def configured(mode: str | None = "success", name: str = "npu", **options: str) -> dict[str, DelegateConfig]:
+        chosen = {**({"mode": mode} if mode else {}), **options}
+        return {name: DelegateConfig(library=str(delegate_library), options=chosen)}
+
+    return configured
+
+
+@pytest.fixture(scope="session")
+def model_file(model):
+    """A model as the daemon's reader hands it over."""
+
+    def read(name: str, *, content: bytes | None = None, members: dict[str, bytes] | None = None) -> ModelFile:
+        data = model(name) if content is None else content
+        return ModelFile(
+            path=f"{name}.tflite",
+            content=data,
+            sha256=hashlib.sha256(data).hexdigest(),
+            card=None,
+            metadata=None,
+            members=members or {},
+            compiled_for_edgetpu=b"edgetpu-custom-op" in data,
+        )
+
+    return read

@@ -1,0 +1,151 @@
+"""A Debian with a real systemd in a container: built once, copied and booted for each run of the tests.
+
+Needs root, mmdebstrap and systemd-nspawn. The container has no network; what is to be installed lies in it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,mosquitto,mosquitto-clients"
+SUITE = "bookworm"
+NOT_COPIED = (".git", ".venv", ".demo", "build", "*.egg-info", "__pycache__")
+
+
+def unavailable() -> str | None:
+    """Why no machine can be had here."""
+    if os.geteuid() != 0:
+        return "a container with systemd needs root"
+    missing = [tool for tool in ("mmdebstrap", "systemd-nspawn", "nsenter") if shutil.which(tool) is None]
+    return f"not installed: {', '.join(missing)}" if missing else None
+
+
+def wait_until(condition: Callable[[], object], what: str, limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {limit_s:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+def cache() -> Path:
+    """The folder that outlives a run: $EDGE_AGENT_TEST_CACHE, or one of this user in the temporary folder."""
+    default = Path(tempfile.gettempdir()) / f"edge-agent-tests-{os.geteuid()}"
+    folder = Path(os.environ.get("EDGE_AGENT_TEST_CACHE", default))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.geteuid():
+        raise PermissionError(f"{folder} belongs to somebody else; set EDGE_AGENT_TEST_CACHE to a folder of yours")
+    return folder
+
+
+def debian_root() -> Path:
+    """A root file system that is copied, never booted."""
+    root = cache() / f"{SUITE}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}"
+    if not root.exists():
+        unfinished = Path(tempfile.mkdtemp(dir=cache()))
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(unfinished)]
+        subprocess.run(command, check=True)
+        unfinished.rename(root)
+    return root
+
+
+def wheelhouse(python_version: str) -> Path:
+    """All packages that setup.cfg asks for, as wheels for that Python, and what pip builds with."""
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    lines = setup["options"]["install_requires"].splitlines()
+    wanted = ["setuptools>=77", "wheel", *(line for line in lines if line and not line.startswith("#"))]
+    folder = cache() / f"wheels-{python_version}-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:12]}"
+    if not folder.exists():
+        unfinished = Path(tempfile.mkdtemp(dir=cache()))
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
+        subprocess.run([*command, "--python-version", python_version, "--dest", str(unfinished), *wanted], check=True)
+        unfinished.chmod(0o755)
+        unfinished.rename(folder)
+    return folder
+
+
+class Machine:
+    """One booted container with a copy of the checkout in /srv/checkout and the wheels in /srv/wheels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        subprocess.run(["cp", "-a", "--reflink=auto", str(debian_root()), str(self.root)], check=True)
+        version = self._in_root("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+        shutil.copytree(wheelhouse(version), self.root / "srv/wheels")
+        self.copy_checkout()
+        (self.root / "etc/hostname").write_text("edge-test\n")
+        self._leader = 0
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self._log = folder / "nspawn.log"
+
+    def copy_checkout(self) -> None:
+        shutil.rmtree(self.root / "srv/checkout", ignore_errors=True)
+        ignored = shutil.ignore_patterns(*NOT_COPIED)
+        shutil.copytree(REPOSITORY, self.root / "srv/checkout", symlinks=True, ignore=ignored)
+
+    def start(self) -> None:
+        command = ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--register=no", "--private-network"]
+        command += ["--machine=edge-test", "--console=pipe", "--boot"]
+        if not Path("/run/systemd/system").exists():
+            command.append("--keep-unit")  # nobody here could make a scope for it
+        with self._log.open("wb") as log:
+            self._nspawn = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(self._find_leader, "the container's first process")
+        wait_until(lambda: self.run("systemctl", "is-system-running", check=False) in ("running", "degraded"), "boot")
+
+    def stop(self) -> None:
+        assert self._nspawn is not None
+        self._nspawn.terminate()  # nspawn asks the container's systemd for an orderly shutdown
+        try:
+            self._nspawn.wait(30)
+        except subprocess.TimeoutExpired:
+            self._nspawn.kill()
+            self._nspawn.wait()
+
+    def run(self, *command: str, check: bool = True, limit_s: float = 300.0, **environment: str) -> str:
+        """Run in the container as root; returns what it printed, without the last line break."""
+        enter = ["nsenter", f"--target={self._leader}", "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"]
+        clean = ["env", "-i", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"]
+        clean += [f"{name}={value}" for name, value in environment.items()]
+        return self._output([*enter, *clean, *command], check, limit_s)
+
+    def status(self, *command: str, **environment: str) -> int:
+        """Run in the container; returns the exit status."""
+        shell = f"{' '.join(command)} >/dev/null 2>&1; echo $?"
+        return int(self.run("sh", "-c", shell, **environment))
+
+    def show(self, unit: str, name: str) -> str:
+        """One property of a unit."""
+        return self.run("systemctl", "show", "--value", "-p", name, unit)
+
+    def _find_leader(self) -> bool:
+        assert self._nspawn is not None
+        assert self._nspawn.poll() is None, self._log.read_text()
+        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
+        self._leader = int(children[0]) if children else 0
+        return bool(children)
+
+    def _in_root(self, *command: str) -> str:
+        return self._output(["chroot", str(self.root), *command], True, 60.0)
+
+    @staticmethod
+    def _output(command: list[str], check: bool, limit_s: float) -> str:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+        if check:
+            assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout.rstrip("\n")
