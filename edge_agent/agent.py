@@ -24,6 +24,7 @@ from edge_agent.assembly import (
     make_aligner,
     model_request,
     sensors_of,
+    silence_s,
 )
 from edge_agent.config.load import LoadedConfig
 from edge_agent.config.schema import CameraConfig, PipelineConfig, SensorConfig
@@ -231,21 +232,15 @@ class Agent:
         sinks: dict[str, list[ReadingSink]] = {
             f"{config.name}.{field}": [pipeline.add_reading for pipeline in users] for field in config.fields
         }
-        make = partial(
-            create_sensor,
-            config,
-            self.clock,
-            self.loaded.folder,
-            subscribe=self.broker.subscribe,
-            stopping=self.stopping,
+        sensor = create_sensor(
+            config, self.clock, self.loaded.folder, subscribe=self.broker.subscribe, stopping=self.stopping
         )
-        make()
         self.sensors[config.name] = SensorWorker(
             config.name,
-            make,
+            sensor,
             converters(config),
             sinks,
-            config.timeout.seconds,
+            silence_s(config),
             self.services,
         )
 

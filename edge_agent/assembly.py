@@ -3,10 +3,11 @@ adapters of ``io`` meet the logic of ``core``."""
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_agent.config.load import LoadedConfig, load_config
@@ -18,9 +19,9 @@ from edge_agent.core.physical_units import conversion
 from edge_agent.core.readings import FieldConverter
 from edge_agent.errors import ConfigError
 from edge_agent.io.board import read_board
-from edge_agent.io.model_file import read_model
+from edge_agent.io.model_file import parse_model, read_model
 from edge_agent.io.profiles import find_profile
-from edge_agent.io.runtimes.choose import choose
+from edge_agent.io.runtimes.choose import Chosen, choose
 from edge_agent.records import ModelFile, ModelIdentity
 from edge_agent.stages.engine import Engine
 
@@ -79,6 +80,7 @@ def load_model(request: ModelRequest) -> LoadedModel:
         external=request.external,
         cache_dir=request.cache_dir,
     )
+    file = _running(file, chosen)
     card = resolve(
         file,
         chosen.runtime.inputs,
@@ -89,6 +91,20 @@ def load_model(request: ModelRequest) -> LoadedModel:
     )
     identity = ModelIdentity(card.name or request.name, card.version or "unversioned", file.sha256)
     return LoadedModel(Engine(identity, card, chosen.runtime), file, tuple(chosen.tried))
+
+
+def _running(file: ModelFile, chosen: Chosen) -> ModelFile:
+    """The file whose tensors run: the CPU build inside a build for the Edge TPU says of itself what it can, and is
+    described by the outer file where it does not."""
+    if chosen.member is None:
+        return file
+    inner = parse_model(chosen.content, Path(file.path) / chosen.member)
+    return replace(
+        inner,
+        card=inner.card or file.card,
+        metadata=inner.metadata or file.metadata,
+        members={**file.members, **inner.members},
+    )
 
 
 def _usual_order(file: ModelFile) -> tuple[str, ...]:
@@ -139,6 +155,15 @@ def converters(sensor: SensorConfig) -> list[FieldConverter]:
 def sensors_of(pipeline: PipelineConfig) -> set[str]:
     """Names of the sensors that a pipeline needs."""
     return {key.split(".")[0] for key in pipeline.features.values()} | set(pipeline.attach)
+
+
+def silence_s(sensor: SensorConfig) -> float:
+    """Seconds without a reading after which a sensor counts as silent; infinite for a file, which has its own times."""
+    kind = sensor.source.split(":", 1)[0]
+    if kind == "csv":
+        return math.inf
+    polled = kind in ("iio", "hwmon", "command")
+    return max(sensor.timeout.seconds, 2 * sensor.interval.seconds if polled else 0.0)
 
 
 def in_parallel(loaders: Sequence[Callable[[], LoadedModel]]) -> list[LoadedModel]:

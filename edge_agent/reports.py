@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import edge_agent
 from edge_agent.core.settings import PARSERS
-from edge_agent.io.board import read_board, memory_rss_mb, temperature_c, throttled
+from edge_agent.io.board import memory_rss_mb, read_board, temperature_c, throttled
 
 if TYPE_CHECKING:
     from edge_agent.agent import Agent

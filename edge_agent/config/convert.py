@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from edge_agent.config.explain import first_problem
-from edge_agent.config.units import QUANTITIES, Duration, decode_quantity
+from edge_agent.config.units import Duration, decode_quantity
 from edge_agent.config.words import key_path, show
 from edge_agent.errors import ConfigError
 
@@ -61,8 +61,6 @@ def _toml_library() -> Any:
 
 def _quantity(kind: type, value: Any) -> Any:
     """``decode_quantity`` whose errors say only what is allowed, and with an upper bound."""
-    if kind not in QUANTITIES:
-        return decode_quantity(kind, value)
     try:
         quantity = decode_quantity(kind, value)
     except (ValueError, OverflowError):

@@ -28,7 +28,8 @@ class _Strict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Thermal(_Strict, frozen=True, kw_only=True):
-    """Where the pipelines slow down and where they come back, in degrees Celsius of the hottest thermal zone."""
+    """From where the board is too hot to go on at full rate, and below which it is well again: degrees Celsius of the
+    hottest thermal zone."""
 
     slow_above_c: Celsius
     normal_below_c: Celsius

@@ -11,6 +11,8 @@ from typing import Any
 _DURATION_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _SIZE = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RATE_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_NOT_A_QUANTITY = -1.0
+_MOST = 2.0**62  # what is kept in 64 bits everywhere: 146 years in nanoseconds
 _NUMBER = r"(\d+(?:\.\d+)?)"
 
 
@@ -78,6 +80,7 @@ def decode_quantity(kind: type, value: Any) -> Any:
 
 def _quantity(text: str, units: dict[str, int], allowed: str) -> float:
     match = re.fullmatch(rf"\s*{_NUMBER}\s*([A-Za-z]+)\s*", text)
-    if not match or match[2] not in units:
+    quantity = float(match[1]) * units[match[2]] if match and match[2] in units else _NOT_A_QUANTITY
+    if not 0 <= quantity < _MOST:
         raise ValueError(f"Expected {allowed}")
-    return float(match[1]) * units[match[2]]
+    return quantity

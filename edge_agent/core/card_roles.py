@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.core.card_rules import elements, looks_like_a_picture
+from edge_agent.core.card_rules import POSTPROCESS, elements, looks_like_a_picture
 from edge_agent.core.card_schema import (
     ClassificationOutput,
     DetectionOutput,
@@ -19,8 +19,6 @@ from edge_agent.core.card_sources import Heads, Roles, Source, Sources
 from edge_agent.errors import ModelError
 from edge_agent.records import TensorMetadata, TensorSpec
 
-# The op documents the order of its outputs and its converter names them so: a name, not a shape, says what each is.
-_POSTPROCESS = tuple("TFLite_Detection_PostProcess" + suffix for suffix in ("", ":1", ":2", ":3"))
 # The names that the public metadata writers give to the same four tensors.
 _DETECTOR = ("location", "category", "score", "number of detections")
 
@@ -59,14 +57,22 @@ def _normalisation(given: Sources, name: str, fact: TensorMetadata) -> tuple[_Va
     would shift every pixel by half a step and round half of them the other way."""
     spec = given.inputs[name]
     offset = {"uint8": 0.0, "int8": -128.0}.get(spec.dtype.name)
-    if fact.mean is None or fact.std is None or offset is None or spec.scale == 0:
+    if not fact.mean or not fact.std or offset is None or spec.scale == 0:
         return fact.mean, fact.std
-    for mean, std in zip(fact.mean, fact.std, strict=True):
-        ends = ((pixel, (pixel - mean) / std / spec.scale + spec.zero_point) for pixel in (0.0, 255.0))
-        if any(abs(real - (pixel + offset)) > 1.0 for pixel, real in ends):
-            return fact.mean, fact.std
+    channels = range(max(len(fact.mean), len(fact.std)))  # one value stands for all channels
+    pairs = ((fact.mean[n % len(fact.mean)], fact.std[n % len(fact.std)]) for n in channels)
+    if not all(_cancels(mean, std, spec, offset) for mean, std in pairs):
+        return fact.mean, fact.std
     given.notes.append(f'the normalisation and the quantisation of "{name}" cancel out: it takes pixels as they are')
     return None, None
+
+
+def _cancels(mean: float, std: float, spec: TensorSpec, offset: float) -> bool:
+    """False also where the metadata has numbers that are none: the rules refuse them with their values."""
+    if std == 0:
+        return False
+    steps = {pixel: (pixel - mean) / std / spec.scale + spec.zero_point for pixel in (0.0, 255.0)}
+    return all(abs(step - (pixel + offset)) <= 1.0 for pixel, step in steps.items())
 
 
 def output_roles(given: Sources, states: set[str]) -> Heads:
@@ -95,8 +101,8 @@ def _heads_of_task(given: Sources, free: list[TensorSpec]) -> Heads:
     source = given.config if given.said.task else given.card
     task = given.said.task or given.own.task
     if task == "detection":
-        named = {spec.name for spec in free} == set(_POSTPROCESS)
-        quadruple = _detector(given, free) or (_POSTPROCESS if named else None)
+        named = {spec.name for spec in free} == set(POSTPROCESS)
+        quadruple = _detector(given, free) or (POSTPROCESS if named else None)
         return [(source, _detection(quadruple))] if quadruple else []
     if len(free) == 1 and task == "classification":
         return [(source, ClassificationOutput(tensor=free[0].name))]

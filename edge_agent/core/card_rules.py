@@ -21,6 +21,9 @@ from edge_agent.core.card_schema import (
 from edge_agent.core.card_sources import Source, Specs
 from edge_agent.records import TensorSpec
 
+# The op documents the order of its outputs and its converter names them so: a name, not a shape, says what each is.
+POSTPROCESS = tuple("TFLite_Detection_PostProcess" + suffix for suffix in ("", ":1", ":2", ":3"))
+
 
 def described(spec: TensorSpec) -> str:
     """'uint8 [1, 224, 224, 3]'."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from edge_agent.core.card_rules import described, elements, looks_like_a_picture, nearest
+from edge_agent.core.card_rules import POSTPROCESS, described, elements, looks_like_a_picture, nearest
 from edge_agent.core.card_schema import Budgets, Card, Feature, Golden, InputCard, OutputCard
 from edge_agent.errors import EdgeAgentError, ModelError
 from edge_agent.records import TensorSpec
@@ -105,26 +105,56 @@ def _literals(hint: Any) -> Iterator[str]:
 def lines_to_add(table: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
     """TOML for the tensors without a role. ``table`` is "model.NAME.card", or empty for a file of its own."""
     prefix = f"{table}." if table else ""
-    blocks = [f"[[{prefix}inputs]]\n" + "\n".join(_input_lines(spec)) for spec in inputs]
-    blocks += [f"[[{prefix}outputs]]\n" + "\n".join(_output_lines(spec)) for spec in outputs]
+    left = list(outputs)
+    blocks = []
+    for spec in inputs:
+        twin = None if looks_like_a_picture(spec) else next((item for item in left if _twins(spec, item)), None)
+        if twin is not None:
+            left.remove(twin)
+        blocks.append(f"[[{prefix}inputs]]\n" + "\n".join(_input_lines(spec, twin)))
+    blocks += [f"[[{prefix}outputs]]\n" + "\n".join(block) for block in _output_blocks(left)]
     return "\n\n".join(blocks)
 
 
-def _input_lines(spec: TensorSpec) -> list[str]:
+def _twins(spec: TensorSpec, output: TensorSpec) -> bool:
+    """Whether the output could be fed back into this input: then that is the likelier line to show."""
+    return (spec.shape, spec.dtype, spec.scale, spec.zero_point) == (
+        output.shape,
+        output.dtype,
+        output.scale,
+        output.zero_point,
+    )
+
+
+def _input_lines(spec: TensorSpec, twin: TensorSpec | None) -> list[str]:
     tensor = f"tensor = {_quoted(spec.name)}  # {described(spec)}"
     if looks_like_a_picture(spec):
         color = [] if spec.shape[3] == 3 else ['color = "gray"']
         return ['role = "image"  # or "features", "state"', tensor, *color]
+    if twin is not None:
+        source = f"source = {_quoted(twin.name)}  # the output that is fed back: check which one"
+        return ['role = "state"  # or "features"', tensor, source]
     return [
-        'role = "features"  # or "image", "state" (with source = "an output" in place of features)',
+        'role = "features"  # or "state" (with source = "an output" in place of features)',
         tensor,
         f'features = [{{ name = "first", unit = "", mean = 0.0, std = 1.0 }}]  # all {elements(spec)}, in order',
     ]
 
 
+def _output_blocks(outputs: Sequence[TensorSpec]) -> Iterator[list[str]]:
+    names = {spec.name for spec in outputs}
+    detector = set(POSTPROCESS) <= names
+    if detector:
+        keys = zip(("boxes", "classes", "scores", "count"), POSTPROCESS, strict=True)
+        yield ['task = "detection"', *(f"{key} = {_quoted(name)}" for key, name in keys)]
+    for spec in outputs:
+        if not (detector and spec.name in POSTPROCESS):
+            yield _output_lines(spec)
+
+
 def _output_lines(spec: TensorSpec) -> list[str]:
-    task = "classification" if elements(spec) > 1 else "regression"
-    other = "regression" if elements(spec) > 1 else "classification"
+    several = elements(spec) > 1
+    task, other = ("classification", "regression") if several else ("regression", "classification")
     return [
         f'task = "{task}"  # or "{other}", "anomaly" (with threshold), "detection" (see docs/models.md)',
         f"tensor = {_quoted(spec.name)}  # {described(spec)}",

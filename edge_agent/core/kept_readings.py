@@ -62,8 +62,8 @@ class KeptReadings:
         return len(self._late) > before
 
     def forget_before(self, time_ns: int) -> None:
-        """Nobody will ask for a time before this one again. A time before an earlier call's changes nothing."""
-        self._horizon = max(self._horizon, time_ns)
+        """Nobody will ask for a time before this one again: drop such readings, now and when they are added."""
+        self._horizon = time_ns
         for kept in (self._valid, self._invalid):
             if kept and kept[0][0] < time_ns:
                 self._forget(kept, bisect_left(kept, (time_ns,)))

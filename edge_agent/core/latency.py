@@ -17,7 +17,7 @@ _MOST_NS: Final = 1_000_000_000_000
 _ERROR: Final = 0.04
 _RATIO: Final = (1 + _ERROR) / (1 - _ERROR)
 _PER_LOG: Final = 1 / log(_RATIO)
-_OFFSET: Final = log(_LEAST_NS) * _PER_LOG - 0.5  # half a bucket of room: rounding never gives a negative index
+_OFFSET: Final = log(_LEAST_NS) * _PER_LOG
 _BUCKETS: Final = int(log(_MOST_NS) * _PER_LOG - _OFFSET) + 1
 
 

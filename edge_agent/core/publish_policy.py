@@ -56,11 +56,10 @@ class PublishPolicy:
             if not self._interval.over(mono_ns, self._interval_ns):
                 return Decision(reason=DiscardReason.AGGREGATED)
             return self._publish(self._interval.close(mono_ns, outputs))
-        if self._interval is not None and self._interval.count:
-            self._interval.fold(outputs)
-            outputs, self._interval = self._interval.close(mono_ns, outputs), None
-            return self._publish(outputs)
-        self._interval = None
+        left_open, self._interval = self._interval, None
+        if left_open is not None and left_open.count:
+            left_open.fold(outputs)
+            return self._publish(left_open.close(mono_ns, outputs))
         if self._mode == "change" and not self._changed(outputs):
             return Decision(reason=DiscardReason.UNCHANGED)
         return self._publish(outputs)
@@ -187,13 +186,8 @@ def _changed(old: _Output, new: _Output, deadband: float) -> bool:
 
 
 def _first_label(output: _Output) -> str | None:
-    return _label(output["classes"][0]) if output["classes"] else None
+    return str(output["classes"][0]["label"]) if output["classes"] else None
 
 
 def _box_labels(output: _Output) -> Counter[str]:
-    return Counter(_label(box) for box in output["boxes"])
-
-
-def _label(item: _Output) -> str:
-    """The index stands in for a label that the model does not have."""
-    return str(item["index"] if item["label"] is None else item["label"])
+    return Counter(str(box["label"]) for box in output["boxes"])

@@ -58,8 +58,8 @@ class _ClassMean:
     def __init__(self, window: int) -> None:
         self._window = window
         self._past: deque[list[Mapping[str, Any]]] = deque()
-        self._sums: dict[tuple[int, str | None], float] = {}
-        self._seen: dict[tuple[int, str | None], int] = {}
+        self._sums: dict[tuple[int, str], float] = {}
+        self._seen: dict[tuple[int, str], int] = {}
 
     def add(self, output: _Output) -> dict[str, object]:
         classes = list(output["classes"])

@@ -46,7 +46,11 @@ _ZIP_DAMAGE = (
 
 def read_model(path: Path) -> ModelFile:
     """All of the file at ``path``. Raises ModelError when it can't be read or is no TFLite model."""
-    content = _content(path)
+    return parse_model(_content(path), path)
+
+
+def parse_model(content: bytes, path: Path) -> ModelFile:
+    """A model that is already in memory; ``path`` names it in messages. Raises ModelError."""
     _require_model(path, content)
     notes: list[str] = []
     members = _members(content, notes)

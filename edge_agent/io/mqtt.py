@@ -42,14 +42,14 @@ class MqttBroker:
         on_change: Callable[[bool, str], None],
         on_acknowledged: Callable[[int, str | None], None],
     ) -> None:
-        """Files of the configuration are meant from ``folder``. ``will`` is a retained topic and payload, sent by the broker when this end dies. ``on_change`` gets
-        connected and a detail; ``on_acknowledged`` the token of a message and, where the broker refused it for good,
-        its reason. Raises ConfigError (TLS files, password file)."""
+        """Files of the configuration are meant from ``folder``; ``will`` is a retained topic and payload, sent by the
+        broker when this end dies. ``on_change`` gets connected and a detail; ``on_acknowledged`` the token of a
+        message and, where the broker refused it for good, its reason. Raises ConfigError (TLS files, password)."""
         self._config = config
         self._folder = folder
         self._on_change = on_change
         self._on_acknowledged = on_acknowledged
-        self._handlers: dict[str, MessageHandler] = {}
+        self._handlers: dict[str, list[MessageHandler]] = {}
         self._lock = threading.Lock()
         self._window = 0
         self._v5 = config.protocol == "5"
@@ -90,8 +90,9 @@ class MqttBroker:
 
     def subscribe(self, topic: str, handler: MessageHandler) -> None:
         with self._lock:
-            self._handlers[topic] = handler
-        self._client.message_callback_add(topic, self._deliver(handler))
+            handlers = self._handlers.setdefault(topic, [])
+            handlers.append(handler)
+        self._client.message_callback_add(topic, self._deliver(handlers))
         if self._window:
             self._client.subscribe(topic, qos=1)
 
@@ -128,9 +129,10 @@ class MqttBroker:
     def _path(self, name: str | None) -> str | None:
         return None if name is None else str(self._folder / name)
 
-    def _deliver(self, handler: MessageHandler) -> Callable[[paho.Client, Any, paho.MQTTMessage], None]:
+    def _deliver(self, handlers: list[MessageHandler]) -> Callable[[paho.Client, Any, paho.MQTTMessage], None]:
         def deliver(_client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-            handler(message.topic, bytes(message.payload), message.retain)
+            for handler in handlers:
+                handler(message.topic, bytes(message.payload), message.retain)
 
         return deliver
 

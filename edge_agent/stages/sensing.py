@@ -23,7 +23,7 @@ class SensorWorker(Worker):
     def __init__(
         self,
         name: str,
-        make: Callable[[], Sensor],
+        sensor: Sensor,
         converters: Sequence[FieldConverter],
         sinks: Mapping[str, Sequence[ReadingSink]],
         silence_s: float,
@@ -34,24 +34,22 @@ class SensorWorker(Worker):
         self.sensor_name = name
         self.state = "opening"  # opening | reading | silent | lost
         self.readings = self.invalid = self.failures = self.reopened = 0
-        self.silence_most_s = max(self.silence_most_s, 3 * silence_s)
-        self._make = make
+        self._sensor = sensor
         self._converters = converters
         self._sinks = sinks
-        self._silence_ns = round(silence_s * 1e9)
+        self._silence_s = silence_s
         self._backoff = Backoff(limits.BACKOFF_FIRST_S, limits.BACKOFF_LAST_S)
 
     def work(self) -> None:
         while not self.services.stopping.is_set():
             self.beat()
-            sensor = self._make()
             try:
-                sensor.open()
-                self._read(sensor)
+                self._sensor.open()
+                self._read()
             except DeviceError as error:
                 self._lost(error)
             finally:
-                sensor.close()
+                self._sensor.close()
             if not self.services.stopping.is_set():
                 self.services.stopping.wait(self._backoff.next(random.random()))
 
@@ -65,19 +63,19 @@ class SensorWorker(Worker):
             "reopened": self.reopened,
         }
 
-    def _read(self, sensor: Sensor) -> None:
+    def _read(self) -> None:
         """Until the process stops. Raises DeviceError when the sensor is lost."""
         heard_ns = self.clock.monotonic_ns()
         while not self.services.stopping.is_set():
-            raw = sensor.read(1.0)
+            raw = self._sensor.read(1.0)
             self.beat()
             now_ns = self.clock.monotonic_ns()
             if raw is not None:
                 heard_ns = now_ns
                 self._deliver(raw, now_ns)
-            elif now_ns - heard_ns > self._silence_ns and self.state != "silent":
+            elif now_ns - heard_ns > self._silence_s * 1e9 and self.state != "silent":
                 self.state = "silent"
-                detail = f"no reading for {self._silence_ns / 1e9:g} s; check the device and its cable"
+                detail = f"no reading for {self._silence_s:g} s; check the device and its cable"
                 self.services.emit(Event("sensor_silent", "warning", self.sensor_name, detail))
 
     def _deliver(self, raw: RawSample, now_ns: int) -> None:

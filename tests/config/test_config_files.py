@@ -46,6 +46,12 @@ def test_a_bare_library_name_is_left_to_the_dynamic_linker(loaded):
             "[mqtt]\nusername = 'me'\npassword_file = 'empty'",
             'mqtt.password_file = "empty": the file is empty',
         ),
+        (
+            'v4l2:/dev/video0"',
+            "rtsp://cam/1\"\nusername = 'me'\npassword_file = 'pw'",
+            'camera[0].password_file = "pw"',
+        ),
+        ('keepalive = "20s"', "tls = { certificate = 'c', key = 'k' }", 'mqtt.tls.key = "k": no such file'),
         ('keepalive = "20s"', "tls.ca = 'ca.pem'", 'mqtt.tls.ca = "ca.pem": no such file'),
     ],
 )

@@ -64,6 +64,11 @@ def test_a_folder_is_answered_with_the_file_in_it(tmp_path):
         load(tmp_path)
 
 
+def test_a_path_that_no_system_call_takes_is_an_error_of_the_operator_too(tmp_path):
+    with pytest.raises(ConfigError, match="can't be read"):
+        load(tmp_path / ("x" * 300))
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_of_somebody_else_is_answered_with_its_mode(tmp_path):
     path = tmp_path / "agent.toml"
@@ -101,6 +106,7 @@ def test_a_profile_that_can_t_be_found_is_an_error_of_the_file():
     [
         ("defaults.outbox.memory = 5", "board.toml: defaults: outbox.memory = 5: expected a size"),
         ("thermal = { slow_above_c = 60, normal_below_c = 70 }", "thermal.normal_below_c must be below"),
+        ("memory_mb = 0", "board.toml: memory_mb = 0: expected a whole number from 1 upwards"),
         ("delegate = []", 'board.toml: delegate: unknown key; did you mean "delegates"?'),
     ],
 )
@@ -110,6 +116,11 @@ def test_a_profile_is_checked_like_a_configuration(text, said):
     with pytest.raises(ConfigError) as raised:
         parse_profile(head + thermal + text, "x", "board.toml")
     assert said in str(raised.value)
+
+
+def test_a_profile_without_a_title_is_asked_for_one():
+    with pytest.raises(ConfigError, match=r"^board\.toml: title: missing; the file needs it: text$"):
+        parse_profile('support = "untested"', "x", "board.toml")
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ SHAPES = [
         "align",
         'pipeline[0].align = "200ms": expected one table, begun by [pipeline.align]',
     ),
+    ("[model.conveyor]", "[model]", 'model.path = "factory.tflite": expected a table for each model, begun by [model.'),
     ('path = "factory.tflite"', "", "model.conveyor.path: missing; [model.conveyor] needs it: text"),
     ('source = "file:belt.mp4"', "", "camera[1].source: missing; [[camera]] needs it: text"),
     # TOML itself
@@ -117,6 +118,7 @@ MEANINGS = [
     ("fps = 30", 'pace = "max"', 'camera[0].pace = "max": only for file: and images:; "front" is live'),
     ('format = "regex"', 'timeline = "media"', 'timeline = "media": only for csv: sources; "machine" is live'),
     ('format = "regex"', "speed = 2", 'sensor[0].speed = 2.0: only for csv: sources; "machine" is live'),
+    ('format = "regex"', "loop = true", "sensor[0].loop = true: only for csv: sources"),
     ('format = "regex"', 'start = "1"', 'sensor[0].start = "1": only for csv: sources'),
     ('format = "regex"', "", 'sensor[0].pattern: only for format = "regex", and format is "json"'),
     ("pattern =", "# ", 'sensor[0].pattern: missing; format = "regex" needs it'),
@@ -178,6 +180,34 @@ def test_media_time_and_live_time_never_meet_in_one_pipeline():
     mixed = fast.replace('attach = ["ambient"]', 'attach = ["ambient"]\nimages.side = "front"')
     with pytest.raises(ConfigError, match="cameras of one pipeline must run on the same time"):
         build(mixed)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("camera = 3", "camera = 3: expected tables, each begun by [[camera]]"),
+        ('camera = ["x"]', 'camera[0] = "x": expected one table, begun by [[camera]]'),
+        ('device = "x"', 'device = "x": expected one table, begun by [device]'),
+    ],
+)
+def test_a_table_is_asked_for_by_the_line_that_begins_it(text, said):
+    with pytest.raises(ConfigError) as raised:
+        build(text)
+    assert str(raised.value) == f"agent.toml: {said}"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.3.2.1", "::1", "LOCALHOST."])
+def test_this_very_machine_needs_no_tls(host):
+    build(COMPLETE.replace("127.0.0.1", host))
+
+
+@pytest.mark.parametrize("host", ["broker.example", "localhost.example", "192.168.1.1", "fe80::1"])
+def test_another_machine_needs_tls_or_a_written_consent(host):
+    there = COMPLETE.replace("127.0.0.1", host)
+    with pytest.raises(ConfigError, match="everybody on the way can read and change what is sent"):
+        build(there)
+    build(there.replace("[mqtt]", "[mqtt]\ninsecure = true"))
+    build(there.replace("[[camera]]", "[mqtt.tls]\n[[camera]]", 1))
 
 
 def test_an_empty_file_says_what_the_least_is():

@@ -127,7 +127,7 @@ def reference_late(arrivals, frames, rule):
 
 # Few times and values, so that ties, doubles and exact hits are common; no three values lie on a line over small
 # whole times, so that a rounded and an exact interpolation never disagree on whether a reading changes it.
-times = st.integers(0, 120)
+times = st.integers(0, 60)
 readings = st.builds(
     reading,
     times,
@@ -276,6 +276,14 @@ def test_interpolation_between_the_largest_numbers_does_not_overflow():
     assert got.value == 0.0
 
 
+@given(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9), st.booleans(), st.integers(1, 10**9), st.integers(1, 10**9))
+def test_rounding_never_takes_an_interpolated_value_beyond_its_neighbours(first, second, same, before, after):
+    second = first if same else second
+    rule = config("interpolate", max_age=10**9, wait=10**9)
+    got = aligned(rule, reading(-before, first), reading(after, second), frame=0).readings["f"]
+    assert min(first, second) <= got.value <= max(first, second)
+
+
 def test_an_invalid_reading_is_passed_over_for_an_older_valid_one():
     got = aligned(config(), reading(95, 1.0), reading(99, None)).readings["f"]
     assert (got.value, got.flags) == (1.0, ())
@@ -339,6 +347,16 @@ def test_a_late_reading_is_counted_once_and_changes_no_earlier_frame():
     assert aligner.late == 1
     assert [aligner.align(frame) for frame in (100, 110, 120)] == before
     assert aligner.align(130).readings["f"].value == 1.0
+    assert aligner.late == 1
+
+
+def test_a_late_reading_of_the_same_time_counts_only_when_it_is_the_one_that_would_have_been_used():
+    aligner = Aligner([FEATURE], config())
+    aligner.add(reading(99, 2.0), 99)
+    aligner.align(100)
+    aligner.add(reading(99, 3.0), 101)
+    assert aligner.late == 0
+    aligner.add(reading(99, 1.0), 101)
     assert aligner.late == 1
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -113,7 +114,7 @@ def test_the_configuration_alone_is_enough() -> None:
     assert (got.name, got.version) == ("", "")
 
 
-def test_standard_metadata_gives_the_picture_the_classes_and_the_names() -> None:
+def test_standard_metadata_gives_the_picture_the_classes_and_the_version() -> None:
     facts = metadata(
         [TensorMetadata("shown as", "image", "rgb", (127.5,), (127.5,))],
         [TensorMetadata("probability", "feature", labels="labels.txt")],
@@ -124,18 +125,18 @@ def test_standard_metadata_gives_the_picture_the_classes_and_the_names() -> None
     assert got.image_inputs == (ImageInput(tensor="image", color="rgb", mean=(127.5,), std=(127.5,)),)
     assert got.outputs == (ClassificationOutput(tensor="scores"),)
     assert got.labels == {"class": ("ok", "scratch", "dent")}
-    assert (got.name, got.version, got.notes) == ("ImageClassifier", "v1", ())
+    assert (got.name, got.version, got.notes) == ("", "v1", ())  # that name is a kind of model, not this model's
 
 
 def test_metadata_and_configuration_complete_each_other() -> None:
     facts = metadata(
-        [TensorMetadata("picture", "image", "rgb", (0.0,), (255.0,)), TensorMetadata("features", "feature")],
+        [TensorMetadata("picture", "image", "rgb", (0.0,), (250.0,)), TensorMetadata("features", "feature")],
         [TensorMetadata("probability", "feature", labels="labels.txt")],
     )
     got = resolved(
         model_file(metadata=facts, members={"labels.txt": b"a\nb\nc"}), [IMAGE, SENSORS], said={"inputs": [FEATURES]}
     )
-    assert got.image_inputs[0].std == (255.0,)
+    assert got.image_inputs[0].std == (250.0,)
     assert got.feature_inputs[0].tensor == "sensors"
 
 
@@ -144,6 +145,46 @@ def test_a_configured_picture_without_normalisation_takes_that_of_the_metadata()
     said = {"inputs": [{"role": "image", "tensor": "image", "resize": "area"}], "task": "classification"}
     (image,) = resolved(model_file(metadata=facts), said=said).image_inputs
     assert image == ImageInput(tensor="image", resize="area", mean=(127.5,), std=(127.5,))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "mean", "std", "kept"),
+    [
+        (spec("image", (1, 8, 8, 3), "uint8", float(np.float32(1 / 127.5)), 127), (127.5,), (127.5,), False),
+        (spec("image", (1, 8, 8, 3), "uint8", 1 / 128, 128), (127.5,), (127.5,) * 3, False),
+        (spec("image", (1, 8, 8, 3), "int8", 1 / 255, -128), (0.0,) * 3, (255.0,), False),
+        (spec("image", (1, 8, 8, 3), "int8", 1 / 255, -128), (0.0, 0.0, 2.0), (255.0,), True),
+        (spec("image", (1, 8, 8, 3), "uint8", 1 / 64, 128), (127.5,), (127.5,), True),
+        (spec("image", (1, 8, 8, 3), "uint8"), (127.5,), (127.5,), True),
+        (spec("image", (1, 8, 8, 3), "float32"), (0.0,), (255.0,), True),
+    ],
+)
+def test_normalisation_that_the_quantisation_undoes_leaves_pixels_as_they_are(
+    tensor: TensorSpec, mean: tuple[float, ...], std: tuple[float, ...], kept: bool
+) -> None:
+    facts = metadata([TensorMetadata("picture", "image", "rgb", mean, std)])
+    got = resolved(model_file(metadata=facts), [tensor], said={"task": "classification"})
+    (image,) = got.image_inputs
+    assert (image.mean, image.std) == ((mean, std) if kept else (None, None))
+    note = 'the normalisation and the quantisation of "image" cancel out: it takes pixels as they are'
+    assert got.notes == (() if kept else (note,))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "text"),
+    [
+        ((0.0,), (0.0,), "0 is not allowed"),
+        ((float("nan"),), (255.0,), "finite numbers are allowed"),
+        ((1.0, 2.0), (255.0,), "2 values in mean"),
+    ],
+)
+def test_normalisation_in_metadata_that_makes_no_sense_is_refused(
+    mean: tuple[float, ...], std: tuple[float, ...], text: str
+) -> None:
+    facts = metadata([TensorMetadata("picture", "image", "rgb", mean, std)])
+    found = refused(ModelError, model_file(metadata=facts), said={"task": "classification"})
+    assert found.startswith("models/conveyor.tflite: TFLite metadata: ")
+    assert text in found
 
 
 def test_metadata_that_uses_the_tensors_own_names_is_bound_by_name() -> None:
@@ -296,6 +337,14 @@ def test_a_missing_role_shows_lines_that_work_once_pasted() -> None:
     pasted["inputs"][1]["features"].append({"name": "second"})  # the lines show the first and say how many
     got = resolved(inputs=[IMAGE, SENSORS], outputs=[odd, VALUE], said=pasted)
     assert [type(head) for head in got.outputs] == [ClassificationOutput, RegressionOutput]
+
+
+def test_the_lines_for_a_stateful_detector_run_it_as_they_are() -> None:
+    text = refused(ConfigError, inputs=[IMAGE, STATE_IN], outputs=[*DETECTION, STATE_OUT])
+    pasted = parse_toml(text.partition("\n")[2], "agent.toml")["model"]["conveyor"]["card"]
+    got = resolved(inputs=[IMAGE, STATE_IN], outputs=[*DETECTION, STATE_OUT], said=pasted)
+    assert got.state_inputs == (StateInput(tensor="h_in", source="h_out"),)
+    assert isinstance(got.outputs[0], DetectionOutput)
 
 
 def test_lines_for_a_card_in_a_file_of_its_own_have_no_prefix() -> None:

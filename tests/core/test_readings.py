@@ -21,7 +21,7 @@ def convert(raw, **keys):
 
 
 def test_a_reading_carries_its_key_its_time_its_unit_and_the_converted_value():
-    assert convert(25080, unit="degC", scale=0.001, offset=-0.5) == Reading("machine.t", 7, 24.58, "degC", ())
+    assert convert("212", unit="degC", scale=0.5, offset=-6.0) == Reading("machine.t", 7, 100.0, "degC", ())
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,12 @@ def test_one_odd_frame_does_not_flip_the_label():
     assert next(iter(scores([smoother.smooth(outputs) for outputs in stream][-1]))) == "a"
 
 
+def test_a_label_that_has_left_the_window_never_takes_the_place_of_one_that_is_in_it():
+    smoother = Smoother(2)
+    stream = [classification(a=0.5), classification(b=0.0), classification(b=0.0)]
+    assert scores([smoother.smooth(outputs) for outputs in stream][-1]) == {"b": 0.0}
+
+
 def test_equal_means_are_ordered_by_index():
     assert list(scores(Smoother(2).smooth(classification(c=0.5, a=0.5)))) == ["a", "c"]
 

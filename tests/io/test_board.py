@@ -101,6 +101,16 @@ def test_a_tool_that_may_not_ask_leaves_the_question_open(tmp_path, monkeypatch)
     assert throttled() is None
 
 
+def test_a_tool_that_does_not_run_leaves_the_question_open(tmp_path, monkeypatch):
+    tool = tmp_path / "vcgencmd"
+    tool.write_bytes(b"\x7fELF")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert throttled() is None
+    tool.unlink()
+    assert throttled() is None
+
+
 def test_this_machine_has_memory_cores_and_a_running_process():
     board = read_board()
     assert board.cpus == len(os.sched_getaffinity(0))

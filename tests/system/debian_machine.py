@@ -8,13 +8,15 @@ from __future__ import annotations
 import configparser
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from tests.simulators.waiting import wait_for
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,mosquitto,mosquitto-clients"
@@ -28,14 +30,6 @@ def unavailable() -> str | None:
         return "a container with systemd needs root"
     missing = [tool for tool in ("mmdebstrap", "systemd-nspawn", "nsenter") if shutil.which(tool) is None]
     return f"not installed: {', '.join(missing)}" if missing else None
-
-
-def wait_until(condition: Callable[[], object], what: str, limit_s: float = 60.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {limit_s:.0f} s: {what}")
-        time.sleep(0.1)
 
 
 def cache() -> Path:
@@ -103,8 +97,11 @@ class Machine:
             self._nspawn = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until(self._find_leader, "the container's first process")
-        wait_until(lambda: self.run("systemctl", "is-system-running", check=False) in ("running", "degraded"), "boot")
+        try:
+            wait_for(self._has_booted, "the container's boot")
+        except AssertionError as error:
+            self.stop()
+            raise AssertionError(f"{error}\n{self._log.read_text()}") from None
 
     def stop(self) -> None:
         assert self._nspawn is not None
@@ -131,12 +128,16 @@ class Machine:
         """One property of a unit."""
         return self.run("systemctl", "show", "--value", "-p", name, unit)
 
-    def _find_leader(self) -> bool:
+    def _has_booted(self) -> bool:
         assert self._nspawn is not None
-        assert self._nspawn.poll() is None, self._log.read_text()
+        assert self._nspawn.poll() is None, "systemd-nspawn ended"
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
-        self._leader = int(children[0]) if children else 0
-        return bool(children)
+        # nspawn's first child only prepares the second, which is number 1 of the container.
+        first = [int(pid) for pid in children if _number_inside(int(pid)) == "1"]
+        if not first:
+            return False
+        self._leader = first[0]
+        return self.run("systemctl", "is-system-running", check=False) in ("running", "degraded")
 
     def _in_root(self, *command: str) -> str:
         return self._output(["chroot", str(self.root), *command], True, 60.0)
@@ -149,3 +150,11 @@ class Machine:
         if check:
             assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout.rstrip("\n")
+
+
+def _number_inside(pid: int) -> str | None:
+    """The process's number in its own namespace, None for one of ours."""
+    with suppress(FileNotFoundError):
+        numbers = re.search(r"^NSpid:\s+\d+\s+(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return numbers[1] if numbers else None
+    return None

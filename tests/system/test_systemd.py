@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debian_machine import Machine, unavailable, wait_until
+
+from tests.simulators.waiting import wait_for
+from tests.system.debian_machine import Machine, unavailable
 
 pytestmark = [
     pytest.mark.system,
@@ -103,14 +105,14 @@ def test_a_stop_is_clean_and_leaves_offline_behind(service: Machine) -> None:
 
 def test_a_daemon_that_hangs_is_started_anew_by_the_watchdog(service: Machine) -> None:
     service.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", UNIT)
-    wait_until(lambda: restarts(service) == 1 and is_active(service), "a restart after the watchdog's time")
+    wait_for(lambda: restarts(service) == 1 and is_active(service), "a restart after the watchdog's time")
     assert "Watchdog timeout" in service.run("journalctl", "--no-pager", "-b", "-u", UNIT)
     assert prediction(service)
 
 
 def test_a_daemon_that_is_killed_is_started_anew(service: Machine) -> None:
     service.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
-    wait_until(lambda: restarts(service) == 1 and is_active(service), "a restart")
+    wait_for(lambda: restarts(service) == 1 and is_active(service), "a restart")
     assert prediction(service)
 
 
@@ -123,7 +125,7 @@ def test_a_broker_that_is_away_neither_ends_nor_restarts_the_daemon(service: Mac
         pings.add(service.show(UNIT, "WatchdogTimestampMonotonic"))
         return len(pings) > 4  # half the limit apart: longer than the limit
 
-    wait_until(pinged_on, "signs of life without a broker")
+    wait_for(pinged_on, "signs of life without a broker")
     service.run("systemctl", "start", "mosquitto")
     assert prediction(service)
     assert restarts(service) == 0

@@ -91,6 +91,9 @@ class OpenCvCamera(abc.ABC):
         good, pixels = self._opened().retrieve()
         if not good or pixels is None or pixels.size == 0:
             raise FrameError(f"{self._label}: a frame can't be decoded")
+        return self._convert(pixels)
+
+    def _convert(self, pixels: np.ndarray[Any, Any]) -> Pixels:
         return as_bgr(pixels)
 
     def close(self) -> None:

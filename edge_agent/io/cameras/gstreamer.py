@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 
 from edge_agent.config.schema import CameraConfig
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, FrameError
 from edge_agent.io.cameras._opencv import OpenCvCamera
 from edge_agent.io.cameras.registry import label
 from edge_agent.ports import Clock
+from edge_agent.records import Pixels
 
 
 class GStreamerCamera(OpenCvCamera):
@@ -33,3 +36,15 @@ class GStreamerCamera(OpenCvCamera):
 
     def _target(self) -> str:
         return self._config.source.partition(":")[2]
+
+    def _convert(self, pixels: np.ndarray[Any, Any]) -> Pixels:
+        # OpenCV hands out packed and planar YUV and JPEG as if they were pictures of two channels, or grey ones of
+        # one and a half times the height, or of one row
+        channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+        height = int(self._opened().get(cv2.CAP_PROP_FRAME_HEIGHT))
+        if channels == 2 or (channels == 1 and pixels.shape[0] != height and pixels.shape[0] in (1, height * 3 // 2)):
+            raise FrameError(
+                f"{self._label}: the pipeline delivers neither BGR nor grey; put "
+                '"videoconvert ! video/x-raw,format=BGR" before appsink'
+            )
+        return super()._convert(pixels)

@@ -1,6 +1,6 @@
 """The first back-end in the declared order that runs a model here, and why not the ones before it.
 
-Each is tried in a child process first. What ran there is built here: the same bytes took the same steps.
+Each is tried in a child process first, and built here only when it ran there with the same bytes.
 """
 
 from __future__ import annotations

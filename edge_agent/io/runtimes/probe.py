@@ -1,6 +1,7 @@
 """One back-end tried with one model in a child process, where it may abort, crash or hang at no cost.
 
-Bytes that passed there are safe to load here: the same library does the same steps with them.
+Bytes that passed there load here too: the same library does the same steps with them. That is no proof that they
+are undamaged, which only a hash and a golden input can give.
 """
 
 from __future__ import annotations

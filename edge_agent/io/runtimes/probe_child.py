@@ -37,7 +37,8 @@ def attempt(
     try:
         file = check(chosen.plugin) if chosen.plugin else ""
         runtime = chosen.build(model, label=delegate, threads=threads, library=library)
-        if chosen.plugin and not runtime.info.delegated:
+        # an Edge TPU takes nothing of a plain model, and can still be asked whether it is there
+        if chosen.plugin and chosen.plain and not runtime.info.delegated:
             raise DeviceError(f"{chosen.plugin.library} took no part of this model")
         _run(runtime)
         runtime.close()  # a delegate that dies when it is destroyed would do so at the first change of model

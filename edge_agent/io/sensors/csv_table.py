@@ -12,7 +12,6 @@ import math
 import re
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -43,11 +42,12 @@ class Column:
     other: dict[int, str] = field(default_factory=dict)
 
     def append(self, cell: str) -> None:
-        number = float("nan")
+        try:
+            number = float(cell)
+        except ValueError:
+            number = math.nan
         # float() also takes 1_000, which no device means as a number
-        with suppress(ValueError):
-            number = float("" if "_" in cell else cell)
-        if math.isnan(number):
+        if math.isnan(number) or "_" in cell:
             self.other[len(self.numbers)] = cell.strip()
         self.numbers.append(number)
 
@@ -158,10 +158,12 @@ def _parser(time: str) -> Callable[[str], int]:
 
 
 def _seconds(text: str) -> int:
-    try:
-        return round(float(text) * 1e9)
-    except OverflowError:  # infinity
-        raise ValueError(text) from None
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    # In two parts: seconds since 1970 times 1e9 is beyond what a float holds exactly.
+    whole = math.floor(number)
+    return whole * 10**9 + round((number - whole) * 1e9)
 
 
 def _iso(text: str) -> int:

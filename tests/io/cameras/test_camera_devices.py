@@ -7,7 +7,7 @@ import importlib.util
 import cv2
 import pytest
 
-from edge_agent.errors import ConfigError, DeviceError
+from edge_agent.errors import ConfigError, DeviceError, FrameError
 from edge_agent.io.cameras._driver_time import PLAUSIBLE_NS, grab_at
 from edge_agent.io.cameras._opencv import as_bgr
 from edge_agent.io.cameras.discover import find_cameras, find_v4l2
@@ -39,6 +39,16 @@ def test_a_pipeline_gives_frames_until_it_ends(make):
         assert camera.retrieve().shape == (48, 64, 3)
     with pytest.raises(DeviceError):
         camera.grab()
+
+
+@pytest.mark.skipif(not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV has no GStreamer")
+@pytest.mark.parametrize("form", ["video/x-raw,format=NV12", "video/x-raw,format=YUY2", "jpegenc"])
+def test_planes_and_jpeg_are_not_taken_for_a_grey_picture(make, form):
+    camera = make(f"gst:videotestsrc num-buffers=3 ! {form} ! appsink")
+    camera.open()
+    camera.grab()
+    with pytest.raises(FrameError, match="videoconvert ! video/x-raw,format=BGR"):
+        camera.retrieve()
 
 
 @pytest.mark.skipif(not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV has no GStreamer")

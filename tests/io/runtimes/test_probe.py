@@ -43,6 +43,12 @@ def test_a_working_delegate_is_usable_and_its_file_is_found(model, npu, delegate
     assert result.library_file == str(delegate_library)
 
 
+def test_an_edge_tpu_answers_to_a_plain_model_of_which_it_takes_nothing(model, npu):
+    result = verdict(model(CLASSIFIER), "edgetpu", npu("claims-nothing", name="edgetpu"))
+    assert result.usable
+    assert not result.delegated
+
+
 def test_what_a_library_prints_is_not_taken_for_the_verdict(model, npu):
     assert verdict(model(COMPILED), external=npu("chatter")).usable
 

@@ -162,7 +162,7 @@ def test_times_without_a_zone_are_utc_and_all_usual_forms_are_read(text, utc):
     assert parse_time(text) == np.datetime64(utc, "ns").astype(int)
 
 
-steps = st.lists(st.integers(0, 5_000), min_size=2, max_size=40).filter(any)
+steps = st.lists(st.integers(0, 5_000), min_size=2, max_size=40).filter(lambda steps: any(steps[1:]))
 
 
 @given(steps=steps, asked=st.lists(st.integers(0, 20_000), max_size=30), loop=st.booleans())
@@ -227,7 +227,7 @@ def test_a_year_of_real_readings_is_loaded_and_keeps_its_gaps(series, shared):
     beginning = rows(one, 2 * S)
     assert [time / S for time, _ in beginning] == [0, 1, 2, 3]
     rest = rows(one)
-    assert len(beginning) + len(rest) == 3424
+    assert len(beginning) + len(rest) == 3546
     assert all(isinstance(values["t"], float) for _, values in rest)
     gaps = {(b - a) / S for (a, _), (b, _) in pairwise(rest)}
     assert min(gaps) == 1
