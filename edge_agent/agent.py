@@ -13,16 +13,15 @@ import signal
 import sys
 import threading
 import uuid
+from collections.abc import Sequence
 from functools import partial
 
 from edge_agent import limits
 from edge_agent.assembly import (
     LoadedModel,
     converters,
-    in_parallel,
-    load_model,
+    finish,
     make_aligner,
-    model_request,
     sensors_of,
     silence_s,
 )
@@ -36,6 +35,7 @@ from edge_agent.io.clock import SystemClock
 from edge_agent.io.mqtt import MqttBroker
 from edge_agent.io.sensors import create_sensor, create_series
 from edge_agent.io.systemd import Notifier
+from edge_agent.loading import Loading
 from edge_agent.records import Event
 from edge_agent.stages.capture import CameraWorker, FrameConsumer
 from edge_agent.stages.counters import PipelineCounters
@@ -55,7 +55,8 @@ UNKNOWN_FPS = 30.0  # to size the ring where the camera's rate is not known befo
 class Agent:
     """One process, one broker connection, one boot_id."""
 
-    def __init__(self, loaded: LoadedConfig) -> None:
+    def __init__(self, loaded: LoadedConfig, loading: Sequence[Loading]) -> None:
+        """``loading``: the model of each pipeline, begun."""
         self.loaded = loaded
         self.config = loaded.config
         self.clock = SystemClock()
@@ -85,6 +86,7 @@ class Agent:
             self.publisher.acknowledged,
         )
         self.publisher.use(self.broker)
+        self._loading = loading
         self.models: dict[str, LoadedModel] = {}
         self.stages: dict[str, ResultStage] = {}
         self.pipelines: dict[str, Pipeline] = {}
@@ -165,9 +167,8 @@ class Agent:
 
     def _load_models(self) -> None:
         """One interpreter for each pipeline, warmed up; a fallback is announced."""
-        requests = [model_request(self.loaded, pipeline.model) for pipeline in self.config.pipeline]
-        models = in_parallel([partial(load_model, request) for request in requests])
-        for pipeline, model in zip(self.config.pipeline, models, strict=True):
+        for pipeline, loading in zip(self.config.pipeline, self._loading, strict=True):
+            model = finish(loading)
             model.engine.warm_up()
             self.models[pipeline.name] = model
             info = model.engine.runtime.info

@@ -4,24 +4,20 @@ adapters of ``io`` meet the logic of ``core``."""
 from __future__ import annotations
 
 import math
-import os
-import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_agent.config.load import LoadedConfig, load_config
-from edge_agent.config.schema import Config, DelegateConfig, ModelConfig, PipelineConfig, SensorConfig
+from edge_agent.config.schema import Config, PipelineConfig, SensorConfig
 from edge_agent.core.align import Aligner, Wanted
 from edge_agent.core.card_schema import Feature
 from edge_agent.core.model_card import resolve
 from edge_agent.core.physical_units import conversion
 from edge_agent.core.readings import FieldConverter
 from edge_agent.errors import ConfigError
-from edge_agent.io.board import read_board
-from edge_agent.io.model_file import parse_model, read_model
-from edge_agent.io.profiles import find_profile
-from edge_agent.io.runtimes.choose import Chosen, choose
+from edge_agent.io.model_file import parse_model
+from edge_agent.io.runtimes.choose import Chosen
+from edge_agent.loading import Loading, ModelRequest, begin
 from edge_agent.records import ModelFile, ModelIdentity
 from edge_agent.stages.engine import Engine
 
@@ -35,54 +31,16 @@ class LoadedModel:
     tried: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
-    """What is to be loaded and how. ``where`` names the place in the configuration for messages."""
-
-    name: str
-    config: ModelConfig
-    folder: Path
-    order: Sequence[str]  # of back-ends; empty: what fits the file
-    threads: int
-    external: Mapping[str, DelegateConfig]
-    where: str
-    cache_dir: Path | None = None
-
-
-def load_configuration(path: Path) -> LoadedConfig:
-    """agent.toml on this machine, with the profile of its board. Raises ConfigError."""
-    board = read_board()
-    return load_config(path, lambda name: find_profile(name, board), socket.gethostname())
-
-
-def model_request(loaded: LoadedConfig, name: str) -> ModelRequest:
-    """The request for ``[model.NAME]`` of a configuration."""
-    config = loaded.config.model[name]
-    return ModelRequest(
-        name=name,
-        config=config,
-        folder=loaded.folder,
-        order=config.delegates or loaded.profile.delegates,
-        threads=config.threads or loaded.profile.thread_count(read_board().cpus),
-        external=loaded.config.delegate,
-        where=f"{loaded.path}: [model.{name}.card]",
-        cache_dir=cache_folder(),
-    )
-
-
 def load_model(request: ModelRequest) -> LoadedModel:
-    """Read, choose the back-end, resolve the card. Raises ModelError, DeviceError or ConfigError."""
-    file = read_model(request.folder / request.config.path)
-    chosen = choose(
-        file,
-        request.order or _usual_order(file),
-        threads=request.threads,
-        external=request.external,
-        cache_dir=request.cache_dir,
-    )
-    file = _running(file, chosen)
+    """From the file to an engine. Raises ModelError, DeviceError or ConfigError."""
+    return finish(begin(request))
+
+
+def finish(loading: Loading) -> LoadedModel:
+    """Wait for the back-end, resolve the card. Raises ModelError, DeviceError or ConfigError."""
+    request, file, chosen = loading.request, loading.file, loading.choice.result()
     card = resolve(
-        file,
+        _running(file, chosen),
         chosen.runtime.inputs,
         chosen.runtime.outputs,
         request.config.card,
@@ -90,7 +48,7 @@ def load_model(request: ModelRequest) -> LoadedModel:
         read_text=lambda name: read_labels(request.folder / name),
     )
     identity = ModelIdentity(card.name or request.name, card.version or "unversioned", file.sha256)
-    return LoadedModel(Engine(identity, card, chosen.runtime), file, tuple(chosen.tried))
+    return LoadedModel(Engine(identity, card, chosen.runtime), file, chosen.tried)
 
 
 def _running(file: ModelFile, chosen: Chosen) -> ModelFile:
@@ -107,10 +65,6 @@ def _running(file: ModelFile, chosen: Chosen) -> ModelFile:
     )
 
 
-def _usual_order(file: ModelFile) -> tuple[str, ...]:
-    return ("edgetpu",) if file.compiled_for_edgetpu else ("xnnpack", "cpu")
-
-
 def read_labels(path: Path) -> str:
     """The text of a labels file. Raises ConfigError."""
     try:
@@ -119,13 +73,6 @@ def read_labels(path: Path) -> str:
         raise ConfigError(
             f"{path}: the labels can't be read: {error}; give a text file with one label a line"
         ) from None
-
-
-def cache_folder() -> Path:
-    """Where the results of probes are remembered: the service's state directory, else the user's cache."""
-    if state := os.environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-agent"
 
 
 def make_aligner(pipeline: PipelineConfig, config: Config, engine: Engine) -> Aligner:
@@ -164,16 +111,6 @@ def silence_s(sensor: SensorConfig) -> float:
         return math.inf
     polled = kind in ("iio", "hwmon", "command")
     return max(sensor.timeout.seconds, 2 * sensor.interval.seconds if polled else 0.0)
-
-
-def in_parallel(loaders: Sequence[Callable[[], LoadedModel]]) -> list[LoadedModel]:
-    """Load several models at once: most of the time is spent in the children that probe."""
-    if len(loaders) == 1:
-        return [loaders[0]()]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(len(loaders)) as pool:
-        return [future.result() for future in [pool.submit(loader) for loader in loaders]]
 
 
 def _check_features(pipeline: PipelineConfig, features: Mapping[str, Feature]) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import limits
-from edge_agent.assembly import load_configuration
 from edge_agent.core.outbox import Kind, Record
 from edge_agent.core.settings import PARSERS, Command, jsonable, parse_command
 from edge_agent.core.wire import Schema, object_body, response_body, setting_body
 from edge_agent.errors import ConfigError
+from edge_agent.loading import load_configuration
 from edge_agent.records import Event
 from edge_agent.reports import Reports
 
@@ -30,6 +30,7 @@ class Control:
         self._agent = agent
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.reports = Reports(agent)
+        self._read = agent.config  # the configuration as last read; agent.config is what the process started with
         self._ignored = {"retained": 0, "expired": 0, "too_large": 0}
         self._requests: dict[str, Callable[[], dict[str, Any]]] = {"ping": self._ping, "info": self.reports.info}
 
@@ -39,7 +40,7 @@ class Control:
         """A command from MQTT, on the network thread. A retained one is somebody's past, not a command for now."""
         if retained:
             self._ignored["retained"] += 1
-        elif len(payload) > limits.COMMAND_BYTES_MOST:
+        elif len(topic) + len(payload) > limits.COMMAND_BYTES_MOST:  # the answer's topic is as long as the question's
             self._ignored["too_large"] += 1
         else:
             self._queue.put(lambda: self._execute(topic, payload))
@@ -168,27 +169,26 @@ class Control:
         """Rate, publish, threshold and log level change live; anything else is named and waits for a restart."""
         agent = self._agent
         new = load_configuration(agent.loaded.path).config
-        old = agent.config
+        old, last, self._read = agent.config, self._read, new
         restart = [
             part
             for part in old.__struct_fields__
             if part not in ("pipeline", "log") and getattr(old, part) != getattr(new, part)
         ]
-        known = {pipeline.name: pipeline for pipeline in old.pipeline}
+        started = {pipeline.name: pipeline for pipeline in old.pipeline}
+        before = started | {pipeline.name: pipeline for pipeline in last.pipeline if pipeline.name in started}
         for pipeline in new.pipeline:
-            before = known.pop(pipeline.name, None)
-            if before is None:
+            start = started.pop(pipeline.name, None)
+            if start is None:
                 restart.append(f"pipeline.{pipeline.name}")
                 continue
-            for key in before.__struct_fields__:
+            for key in start.__struct_fields__:
                 value = getattr(pipeline, key)
-                if value == getattr(before, key):
-                    continue
-                if key in PARSERS and value is not None:
+                if key in PARSERS and value != getattr(before[pipeline.name], key):
                     self.apply(pipeline.name, key, value)
-                else:
+                elif key not in PARSERS and value != getattr(start, key):
                     restart.append(f"pipeline.{pipeline.name}.{key}")
-        restart += [f"pipeline.{name}" for name in known]
+        restart += [f"pipeline.{name}" for name in started]
         logging.getLogger().setLevel(new.log.level.upper())
         if restart:
             detail = f"these changes need a restart: {', '.join(restart)}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from edge_agent.assembly import load_configuration, load_model, make_aligner, model_request
+from edge_agent.assembly import load_model, make_aligner
 from edge_agent.commands.common import add_config, add_json, parser
 from edge_agent.config.files import check_files
 from edge_agent.config.load import LoadedConfig
@@ -20,6 +20,7 @@ from edge_agent.io.clock import SystemClock
 from edge_agent.io.model_file import read_model
 from edge_agent.io.mqtt import reachable
 from edge_agent.io.sensors import create_sensor, create_series
+from edge_agent.loading import load_configuration, model_request
 from edge_agent.ports import MessageHandler
 
 SCHEMA = "edge-agent/check/1"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edge_agent.assembly import load_configuration, load_model, model_request
+from edge_agent.assembly import load_model
 from edge_agent.commands.common import DEFAULT_CONFIG, add_json, parser
 from edge_agent.config.load import LoadedConfig
 from edge_agent.config.profile import Profile
@@ -23,6 +23,7 @@ from edge_agent.io.profiles import find_profile
 from edge_agent.io.runtimes.probe import Probe
 from edge_agent.io.runtimes.self_test import self_test_model
 from edge_agent.io.sensors.discover import find_sensors
+from edge_agent.loading import load_configuration, model_request
 
 SCHEMA = "edge-agent/doctor/1"
 PROBE_S = 20.0

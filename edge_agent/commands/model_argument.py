@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from edge_agent.assembly import ModelRequest, cache_folder
 from edge_agent.config.convert import parse_toml
 from edge_agent.config.schema import ModelConfig
 from edge_agent.errors import ConfigError
+from edge_agent.loading import ModelRequest, cache_folder
 
 TASKS = ("classification", "detection", "regression", "anomaly")
 

@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from edge_agent.agent import Agent
-from edge_agent.assembly import load_configuration
 from edge_agent.commands.common import add_config, parser
+from edge_agent.loading import begin, load_configuration, model_request
 
 # journald reads the priority from this prefix (sd-daemon(3))
 PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -30,7 +29,10 @@ def main(argv: Sequence[str]) -> int:
     start_logging(loaded.config.log.level)
     for warning in loaded.warnings:
         logging.getLogger("edge_agent").warning("%s", warning)
-    return Agent(loaded).run()
+    loading = [begin(model_request(loaded, pipeline.model)) for pipeline in loaded.config.pipeline]
+    from edge_agent.agent import Agent  # OpenCV and paho: imported while the children try the back-ends
+
+    return Agent(loaded, loading).run()
 
 
 def start_logging(level: str) -> None:

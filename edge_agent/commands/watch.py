@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.assembly import load_configuration
 from edge_agent.commands.common import DEFAULT_CONFIG, add_json, parser
 from edge_agent.config.schema import MqttConfig
 from edge_agent.errors import TransportError
 from edge_agent.io.mqtt import MqttBroker
+from edge_agent.loading import load_configuration
 
 FIRST_ANSWER_S = 10.0
 

@@ -12,7 +12,7 @@ _DURATION_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, 
 _SIZE = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RATE_NS = {"s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _NOT_A_QUANTITY = -1.0
-_MOST = 2.0**62  # what is kept in 64 bits everywhere: 146 years in nanoseconds
+_MOST = 2.0**80  # far over what any check admits, far under what a float can hold
 _NUMBER = r"(\d+(?:\.\d+)?)"
 
 

@@ -18,6 +18,7 @@ from edge_agent.core.card_schema import (
     RegressionOutput,
 )
 from edge_agent.core.model_card import ResolvedCard
+from edge_agent.core.rounding import significant
 from edge_agent.errors import EdgeAgentError
 from edge_agent.records import Array, Crossing, TensorSpec
 
@@ -74,7 +75,7 @@ class Decoder:
         else:
             scores = reals
         classes = [
-            {"label": self._label(head.name, index), "index": index, "score": _rounded(score)}
+            {"label": self._label(head.name, index), "index": index, "score": significant(score)}
             for index, score in zip(best.tolist(), scores.tolist(), strict=True)
             if score >= threshold
         ]
@@ -97,7 +98,7 @@ class Decoder:
             if box is not None:
                 index = int(indices[row])
                 label = self._label(head.name, index)
-                boxes.append({"label": label, "index": index, "score": _rounded(float(scores[row])), "box": box})
+                boxes.append({"label": label, "index": index, "score": significant(float(scores[row])), "box": box})
         return {"task": "detection", "boxes": boxes}
 
     def _value(self, head: RegressionOutput, tensors: Mapping[str, Array]) -> Payload:
@@ -105,15 +106,15 @@ class Decoder:
         value = float(_real(element, self._specs[head.tensor])[0]) * head.scale + head.offset
         if not math.isfinite(value):
             raise _not_finite(head, head.tensor)
-        return {"task": "regression", "value": _rounded(value), "unit": head.unit}
+        return {"task": "regression", "value": significant(value), "unit": head.unit}
 
     def _anomaly(self, head: AnomalyOutput, tensors: Mapping[str, Array], threshold: float) -> Payload:
         (score,) = self._reals(head, head.tensor, tensors, 1).tolist()
         return {
             "task": "anomaly",
-            "score": _rounded(score),
+            "score": significant(score),
             "anomalous": score >= threshold,
-            "threshold": _rounded(threshold),
+            "threshold": significant(threshold),
         }
 
     def _reals(self, head: OutputCard, tensor: str, tensors: Mapping[str, Array], count: int) -> Array:
@@ -153,12 +154,7 @@ def _in_frame(corners: list[float], crossing: Crossing) -> list[float] | None:
     top, bottom = (min(1.0, max(0.0, y * crossing.scale_y + crossing.offset_y)) for y in (y0, y1))
     if left >= right or top >= bottom:
         return None
-    return [_rounded(left), _rounded(top), _rounded(right), _rounded(bottom)]
-
-
-def _rounded(value: float) -> float:
-    """Six significant digits: more than an 8-bit output holds, and a third of the bytes on the wire."""
-    return float(f"{value:.6g}")
+    return [significant(left), significant(top), significant(right), significant(bottom)]
 
 
 def _not_finite(head: OutputCard, tensor: str) -> DecodeError:

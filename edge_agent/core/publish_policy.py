@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
+from edge_agent.core.rounding import significant
 from edge_agent.records import DiscardReason
 
 Mode = Literal["every", "change", "interval"]
@@ -161,7 +162,7 @@ class _Numbers:
         self._min, self._max = min(self._min, number), max(self._max, number)
 
     def result(self) -> dict[str, object]:
-        return {"min": self._min, "max": self._max, "mean": self._sum / self._count}
+        return {"min": self._min, "max": self._max, "mean": significant(self._sum / self._count)}
 
 
 _FOLDS: Final[dict[str, Callable[[], _Fold]]] = {

@@ -15,6 +15,10 @@ import msgspec
 from edge_agent.config.schema import PublishConfig
 from edge_agent.config.units import Rate, decode_quantity
 
+NESTING_MOST = 64  # brackets in one command: a setting has one or two, and the answer repeats the transaction
+SLOWEST_RATE = 1 / 86400  # as in the configuration: one frame a day, slower is a mistake in the unit
+INTERVAL_NS = (10**6, 86400 * 10**9)  # as in the configuration
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -26,10 +30,12 @@ class Command:
 
 
 def parse_command(payload: bytes) -> Command:
-    """Text that is not JSON is taken as the text itself. Raises ValueError for an object with unknown keys."""
+    """Text that is not JSON is taken as the text itself. Raises ValueError for what no command looks like."""
+    if payload.count(b"[") + payload.count(b"{") > NESTING_MOST:
+        raise ValueError(f"Expected at most {NESTING_MOST} brackets")
     try:
         value = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         value = payload.decode("utf-8", "replace").strip()
     if not isinstance(value, dict):
         return Command(value)
@@ -41,16 +47,22 @@ def parse_command(payload: bytes) -> Command:
 def parse_rate(value: Any) -> Rate:
     if not isinstance(value, str):
         raise ValueError(f"Expected {Rate.allowed}")
-    return Rate.parse(value)
+    rate = Rate.parse(value)
+    if rate < SLOWEST_RATE:
+        raise ValueError("Expected at least one frame a day")
+    return rate
 
 
 def parse_publish(value: Any) -> PublishConfig:
     raw = {"mode": value} if isinstance(value, str) else value
+    allowed = 'Expected "every", "change", "interval" or {"mode": …, "interval": "2s", "deadband": 0.1}'
     try:
-        return msgspec.convert(raw, PublishConfig, dec_hook=decode_quantity)
+        config = msgspec.convert(raw, PublishConfig, dec_hook=decode_quantity)
     except msgspec.ValidationError as error:
-        allowed = '"every", "change", "interval" or {"mode": …, "interval": "2s", "deadband": 0.1}'
-        raise ValueError(f"Expected {allowed}: {error}") from None
+        raise ValueError(f"{allowed}: {error}") from None
+    if not INTERVAL_NS[0] <= config.interval <= INTERVAL_NS[1]:
+        raise ValueError(f"{allowed}: the interval is from 1 ms to 1 day")
+    return config
 
 
 def parse_threshold(value: Any) -> float:

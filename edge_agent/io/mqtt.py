@@ -50,8 +50,10 @@ class MqttBroker:
         self._on_change = on_change
         self._on_acknowledged = on_acknowledged
         self._handlers: dict[str, list[MessageHandler]] = {}
-        self._lock = threading.Lock()
-        self._window = 0
+        self._lock = threading.Lock()  # over the handlers and _linked: a topic is asked for by the one or the other
+        self._linked = False  # the broker accepted the connection
+        self._window = 0  # above 0 once messages may be handed over
+        self._window_granted = 0
         self._v5 = config.protocol == "5"
         self._client = self._make_client(client_id)
         if will is not None:
@@ -92,8 +94,9 @@ class MqttBroker:
         with self._lock:
             handlers = self._handlers.setdefault(topic, [])
             handlers.append(handler)
-        self._client.message_callback_add(topic, self._deliver(handlers))
-        if self._window:
+            self._client.message_callback_add(topic, self._deliver(handlers))
+            linked = self._linked
+        if linked:
             self._client.subscribe(topic, qos=1)
 
     def _make_client(self, client_id: str) -> paho.Client:
@@ -122,6 +125,7 @@ class MqttBroker:
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.on_connect = self._connected
         client.on_connect_fail = self._connect_failed
+        client.on_subscribe = lambda *_: self._ready()
         client.on_disconnect = self._disconnected
         client.on_publish = self._published
         return client
@@ -142,15 +146,24 @@ class MqttBroker:
         if reason.is_failure:
             self._on_change(False, f"the broker refused the connection: {reason}")
             return
-        with self._lock:
-            filters = list(self._handlers)
-        if filters:
-            client.subscribe([(topic, 1) for topic in filters])
         receive_maximum = (
             getattr(properties, "ReceiveMaximum", limits.INFLIGHT_MOST) if self._v5 else limits.INFLIGHT_MOST
         )
-        self._window = min(limits.INFLIGHT_MOST, receive_maximum)
-        self._on_change(True, f"connected to {self._config.host}:{self._config.port}")
+        self._window_granted = min(limits.INFLIGHT_MOST, receive_maximum)
+        with self._lock:
+            self._linked = True
+            filters = list(self._handlers)
+        if filters:
+            client.subscribe([(topic, 1) for topic in filters])
+        else:
+            self._ready()
+
+    def _ready(self) -> None:
+        """New messages may go. paho sends the unacknowledged ones again after ``on_connect``, and the answer to our
+        subscription comes after that: what is handed over from now on can't overtake them."""
+        if not self._window and self._linked:
+            self._window = self._window_granted
+            self._on_change(True, f"connected to {self._config.host}:{self._config.port}")
 
     def _connect_failed(self, _client: paho.Client, _data: Any) -> None:
         self._on_change(False, f"{self._config.host}:{self._config.port} can't be reached")
@@ -158,6 +171,8 @@ class MqttBroker:
     def _disconnected(
         self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
     ) -> None:
+        with self._lock:
+            self._linked = False
         self._window = 0
         self._on_change(False, f"disconnected: {reason}")
 

@@ -183,7 +183,8 @@ class Publisher(Worker):
 
     def _pump(self) -> None:
         broker = self._broker
-        while broker is not None and len(self._in_flight) < broker.window():
+        # not before the greeting: the broker may be back while its word is still behind results in the queue
+        while broker is not None and self.connected and len(self._in_flight) < broker.window():
             now_ns = self.clock.monotonic_ns()
             record, discarded = self._outbox.take(now_ns)
             self._lose(discarded)

@@ -49,13 +49,15 @@ class ResultStage:
         self._settings_lock = threading.Lock()
         self._failing = False
 
-    def set_threshold(self, threshold: float) -> None:
+    def set_threshold(self, threshold: float | None) -> None:
+        """None: the card's."""
         with self._settings_lock:
             self._threshold = threshold
 
     def set_publish(self, config: PublishConfig) -> None:
         with self._settings_lock:
             self._policy.configure(config.mode, config.interval, config.deadband)
+            self._state.configure("change", 0, config.deadband)
 
     def finish(self, inference: Inference) -> list[Record]:
         with self._settings_lock:

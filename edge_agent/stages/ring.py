@@ -35,6 +35,7 @@ class Ring:
         self._pending: deque[Slot] = deque()
         self._newest = newest
         self._closed = False
+        self._news = False  # something was submitted since the last take
 
     def acquire(self) -> tuple[Slot | None, bool]:
         """A slot to fill, and whether a pending frame was given up for it. None once closed."""
@@ -49,6 +50,7 @@ class Ring:
         """Hand a filled slot to the invoke thread."""
         with self._changed:
             self._pending.append(slot)
+            self._news = True
             self._changed.notify_all()
 
     def release(self, slot: Slot) -> None:
@@ -62,6 +64,7 @@ class Ring:
         """The next slot that is due, the slots that a newer due frame replaced (to be counted and released), and, with
         no slot, when the next is due (None: nothing is pending)."""
         with self._changed:
+            self._news = False
             due = 0
             while due < len(self._pending) and self._pending[due].due_ns <= now_ns:
                 due += 1
@@ -70,11 +73,10 @@ class Ring:
             replaced = [self._pending.popleft() for _ in range(due - 1)] if self._newest else []
             return self._pending.popleft(), replaced, None
 
-    def wait(self, timeout_s: float | None) -> None:
-        """Until something was submitted or released, or the time is over."""
+    def wait(self, timeout_s: float) -> None:
+        """Until something is submitted, also between the last ``take`` and now, or the time is over."""
         with self._changed:
-            if not self._closed and not (timeout_s is None and self._pending):
-                self._changed.wait(timeout_s)
+            self._changed.wait_for(lambda: self._news or self._closed, timeout_s)
 
     def close(self) -> None:
         """Wake both sides; no slot is given out any more."""

@@ -55,7 +55,7 @@ def test_the_best_classes_come_first_and_only_as_many_as_asked() -> None:
     found = classified(row([10, 200, 30, 16], "uint8"), tensor, labels=("a", "b", "c", "d"), top_k=2)
     assert found == [
         {"label": "b", "index": 1, "score": 0.78125},
-        {"label": "c", "index": 2, "score": 0.117188},
+        {"label": "c", "index": 2, "score": 0.1171875},
     ]
 
 

@@ -37,9 +37,9 @@ def test_a_label_has_the_mean_of_its_scores_over_the_window_with_zero_where_it_w
         past = [scores(outputs) for outputs in stream[max(0, at + 1 - window) : at + 1]]
         means = {label: sum(one.get(label, 0.0) for one in past) / len(past) for one in past for label in one}
         got = [item["score"] for item in smoothed["out"]["classes"]]
-        assert got == pytest.approx(sorted(means.values(), reverse=True)[: len(scores(outputs))], abs=1e-9)
+        assert got == pytest.approx(sorted(means.values(), reverse=True)[: len(scores(outputs))], rel=1e-6, abs=1e-9)
         assert got == sorted(got, reverse=True)
-        assert scores(smoothed) == pytest.approx({label: means[label] for label in scores(smoothed)}, abs=1e-9)
+        assert scores(smoothed) == pytest.approx({label: means[label] for label in scores(smoothed)}, rel=1e-6, abs=1e-9)
         assert all(item["index"] == ord(item["label"]) for item in smoothed["out"]["classes"])
 
 
@@ -54,7 +54,7 @@ def test_a_value_and_a_score_are_the_mean_of_the_window(values, window):
             }
         )
         past = values[max(0, at + 1 - window) : at + 1]
-        mean = pytest.approx(sum(past) / len(past), rel=1e-9, abs=1e-6)
+        mean = pytest.approx(sum(past) / len(past), rel=1e-6, abs=1e-6)
         assert smoothed["r"] == {"task": "regression", "value": mean, "unit": "mm"}
         assert smoothed["n"]["score"] == mean
         assert smoothed["n"]["anomalous"] == (smoothed["n"]["score"] >= 3.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.util
 import os
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# linux/videodev2.h: VIDIOC_QUERYCAP fills 104 bytes; the device's own capabilities are the word at byte 88.
+# linux/videodev2.h. VIDIOC_QUERYCAP: fills 104 bytes; the device's own capabilities are the word at byte 88.
 _QUERYCAP: Final = 0x80685600
 _QUERYCAP_BYTES: Final = 104
 _DEVICE_CAPS_AT: Final = 88
+# VIDIOC_REQBUFS: 20 bytes that begin with count, type (1: capture) and memory (1: mapped).
+_REQBUFS: Final = 0xC0145608
 _VIDEO_CAPTURE: Final = 0x00000001
 _VIDEO_CAPTURE_MPLANE: Final = 0x00001000
 
@@ -56,6 +59,20 @@ def find_v4l2(classes: Path = Path("/sys/class/video4linux"), devices: Path = Pa
         if captures:
             found.append(V4l2Node(str(node), _text(folder / "name") or "unnamed", problem))
     return found
+
+
+def in_use(node: str) -> bool:
+    """Whether another program holds the device's buffers. To be asked when it can't be opened: where nobody does,
+    this takes a buffer and gives it back."""
+    try:
+        descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            fcntl.ioctl(descriptor, _REQBUFS, struct.pack("=III8x", 1, 1, 1))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
 
 
 def _captures(node: Path) -> tuple[bool, str]:

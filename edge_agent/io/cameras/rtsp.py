@@ -18,6 +18,10 @@ from edge_agent.io.cameras._opencv import OpenCvCamera
 from edge_agent.ports import Clock
 from edge_agent.records import Grab
 
+# Opening includes 1 to 2 s of probing, which a shorter time-out would cut: OpenCV 4.10 then calls a stream open that
+# never delivers.
+OPEN_LEAST_NS: Final = 4 * 10**9
+
 # A frame that is that much later than the quickest one waited somewhere; jitter on a good network is far below.
 STALE_NS: Final = 300 * 10**6
 
@@ -45,8 +49,14 @@ class RtspCamera(OpenCvCamera):
         return self._address
 
     def _parameters(self) -> list[int]:
+        open_ms = max(OPEN_LEAST_NS, self._config.timeout) // 10**6
+        read_ms = max(1, self._config.timeout // 10**6)
         # each further decoder thread holds back one more frame
-        return [*super()._parameters(), cv2.CAP_PROP_N_THREADS, 1]
+        return [
+            *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms),
+            *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms),
+            *(cv2.CAP_PROP_N_THREADS, 1),
+        ]
 
     def _prepare(self, capture: cv2.VideoCapture) -> None:
         """Read what is left of the probing, so that the first frame given out is live."""

@@ -12,7 +12,7 @@ import cv2
 from edge_agent.errors import DeviceError
 from edge_agent.io.cameras._driver_time import grab_at
 from edge_agent.io.cameras._opencv import OpenCvCamera
-from edge_agent.io.cameras.discover import find_v4l2
+from edge_agent.io.cameras.discover import find_v4l2, in_use
 from edge_agent.records import Grab
 
 # Raw pictures larger than that do not fit through USB 2 at a useful rate; such cameras compress them.
@@ -23,7 +23,7 @@ class V4l2Camera(OpenCvCamera):
     """``width``, ``height`` and ``fps`` are wishes: the driver takes what is nearest, and retrieve() says what came."""
 
     backend = cv2.CAP_V4L2
-    advice = "it may be in use by another program, or give no pictures (see what v4l2-ctl --list-formats says)"
+    advice = "it gives no pictures in a form that OpenCV reads (see what v4l2-ctl --list-formats says)"
 
     def _target(self) -> str:
         return self._config.source.partition(":")[2]
@@ -41,7 +41,14 @@ class V4l2Camera(OpenCvCamera):
             raise DeviceError(f"{self._label}: no permission; add this user to the group of {path} (usually video)")
         # In whole seconds, and OpenCV keeps the first that it sees: one number for all cameras of the process.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(math.ceil(self._config.timeout.seconds)))
-        super().open()
+        try:
+            super().open()
+        except DeviceError:
+            if in_use(str(path)):
+                raise DeviceError(
+                    f"{self._label}: in use by another program; fuser -v {path} names it, to be stopped"
+                ) from None
+            raise
 
     def _prepare(self, capture: cv2.VideoCapture) -> None:
         config = self._config

@@ -1,0 +1,88 @@
+"""Reads the configuration and begins to load models: the part of the start that needs neither OpenCV nor the network.
+
+``begin`` starts the child that tries the back-end; assembly.py finishes. Between the two, other things are imported.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_agent.config.load import LoadedConfig, load_config
+from edge_agent.config.schema import DelegateConfig, ModelConfig
+from edge_agent.io.board import read_board
+from edge_agent.io.model_file import read_model
+from edge_agent.io.profiles import find_profile
+from edge_agent.io.runtimes.choose import Choice
+from edge_agent.records import ModelFile
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What is to be loaded and how. ``where`` names the place in the configuration for messages."""
+
+    name: str
+    config: ModelConfig
+    folder: Path
+    order: Sequence[str]  # of back-ends; empty: what fits the file
+    threads: int
+    external: Mapping[str, DelegateConfig]
+    where: str
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """A model that has been read, and whose back-end is being tried."""
+
+    request: ModelRequest
+    file: ModelFile
+    choice: Choice
+
+
+def begin(request: ModelRequest) -> Loading:
+    """Read the file and start to try the first back-end. Raises ModelError or ConfigError."""
+    file = read_model(request.folder / request.config.path)
+    choice = Choice(
+        file,
+        request.order or _usual_order(file),
+        threads=request.threads,
+        external=request.external,
+        cache_dir=request.cache_dir,
+    )
+    return Loading(request, file, choice)
+
+
+def load_configuration(path: Path) -> LoadedConfig:
+    """agent.toml on this machine, with the profile of its board. Raises ConfigError."""
+    board = read_board()
+    return load_config(path, lambda name: find_profile(name, board), socket.gethostname())
+
+
+def model_request(loaded: LoadedConfig, name: str) -> ModelRequest:
+    """The request for ``[model.NAME]`` of a configuration."""
+    config = loaded.config.model[name]
+    return ModelRequest(
+        name=name,
+        config=config,
+        folder=loaded.folder,
+        order=config.delegates or loaded.profile.delegates,
+        threads=config.threads or loaded.profile.thread_count(read_board().cpus),
+        external=loaded.config.delegate,
+        where=f"{loaded.path}: [model.{name}.card]",
+        cache_dir=cache_folder(),
+    )
+
+
+def _usual_order(file: ModelFile) -> tuple[str, ...]:
+    return ("edgetpu",) if file.compiled_for_edgetpu else ("xnnpack", "cpu")
+
+
+def cache_folder() -> Path:
+    """Where the results of probes are remembered: the service's state directory, else the user's cache."""
+    if state := os.environ.get("STATE_DIRECTORY"):
+        return Path(state.split(":")[0])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-agent"
