@@ -54,11 +54,13 @@ class Grab:
     """A frame that the source holds ready, before its pixels are paid for.
 
     ``mono_ns`` is the capture time; ``arrival_ns`` when this process got hold of it (also CLOCK_MONOTONIC).
+    ``skipped`` counts the frames since the last grab that the source gave up for this newer one.
     """
 
     mono_ns: int
     arrival_ns: int
     time_source: TimeSource
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

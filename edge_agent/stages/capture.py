@@ -29,6 +29,9 @@ class FrameConsumer(Protocol):
     def unreadable(self) -> None:
         """The frame was wanted and can't be decoded."""
 
+    def skipped(self, count: int) -> None:
+        """The source itself gave up that many frames for a newer one."""
+
 
 class CameraWorker(Worker):
     """Reads one camera for all the pipelines that use it."""
@@ -80,6 +83,10 @@ class CameraWorker(Worker):
                 return
             if self.state != "streaming":
                 self._streaming()
+            if grab.skipped:
+                self.frames += grab.skipped
+                for consumer in self._consumers:
+                    consumer.skipped(grab.skipped)
             seq, self.frames = self.frames, self.frames + 1
             wanted = [consumer for consumer in self._consumers if consumer.wants(grab)]
             if wanted:

@@ -26,9 +26,9 @@ class PipelineCounters:
         with self._lock:
             self._counts[what] += by
 
-    def discard(self, reason: DiscardReason) -> None:
+    def discard(self, reason: DiscardReason, by: int = 1) -> None:
         with self._lock:
-            self._discards[reason.value] += 1
+            self._discards[reason.value] += by
 
     def predicted(self, latency: Latency) -> None:
         with self._lock:

@@ -57,3 +57,6 @@ class FurtherConsumer:
 
     def unreadable(self) -> None:
         """The picture before it stays the newest."""
+
+    def skipped(self, count: int) -> None:
+        """Only the newest would have counted."""

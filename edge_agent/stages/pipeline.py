@@ -117,6 +117,10 @@ class Pipeline(Worker):
     def unreadable(self) -> None:
         self.counters.discard(DiscardReason.UNREADABLE)
 
+    def skipped(self, count: int) -> None:
+        self.counters.count("frames", count)
+        self.counters.discard(DiscardReason.SUPERSEDED, count)
+
     def offer(self, frame: Frame) -> None:
         slot, superseded = self.ring.acquire()
         if superseded:

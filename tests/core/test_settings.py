@@ -38,6 +38,8 @@ def test_a_setting_is_text_or_json_or_an_object_with_a_value(setting: str, paylo
         ("rate", b"fast", "10/s"),
         ("rate", b"0/s", "10/s"),
         ("rate", b"5", "10/s"),
+        ("rate", b"0." + b"0" * 310 + b"1/s", "one frame a day"),
+        ("publish", b'{"mode": "interval", "interval": "0s"}', "1 ms to 1 day"),
         ("publish", b"sometimes", "change"),
         ("publish", b'{"mode": "every", "x": 1}', "unknown field `x`"),
         ("threshold", b"1.5", "0 to 1"),
@@ -63,6 +65,7 @@ def test_random_bytes_are_a_value_or_a_value_error_never_anything_else(payload: 
         jsonable(PARSERS[setting](parse_command(payload).value))
 
 
-def test_deep_nesting_is_a_value_error() -> None:
+@pytest.mark.parametrize("depth", [65, 900, 4000])
+def test_nesting_that_an_answer_could_not_repeat_is_a_value_error(depth: int) -> None:
     with pytest.raises(ValueError, match="at most 64 brackets"):
-        parse_command(b"[" * 4000)
+        parse_command(b'{"value": true, "transaction": ' + b"[" * depth + b"]" * depth + b"}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -46,6 +47,18 @@ class Mosquitto:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([self._program, "-c", self._configuration], stdout=log, stderr=log)
         wait_for(lambda: answers(self.port), f"mosquitto answers; its log: {self._log}")
+
+    def freeze(self) -> None:
+        """Connections stay open, nothing is answered (SIGSTOP); ``kill`` ends it."""
+        assert self._process is not None, "not started"
+        self._process.send_signal(signal.SIGSTOP)
+
+    def kill(self) -> None:
+        """End it at once, frozen or not, with what it had in memory."""
+        assert self._process is not None, "not started"
+        self._process.kill()
+        self._process.wait(20)
+        self._process = None
 
     def stop(self) -> None:
         if self._process is not None:

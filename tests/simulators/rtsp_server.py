@@ -47,7 +47,7 @@ def now_stamp() -> int:
 class RtspServer:
     """``url`` is H.264 over RTSP, 256 x 160 at ``fps``. Killed and started again, it keeps its port."""
 
-    def __init__(self, fps: int = 15, credentials: tuple[str, str] | None = None) -> None:
+    def __init__(self, fps: int = 30, credentials: tuple[str, str] | None = None) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
@@ -107,11 +107,13 @@ def serve(port: str, fps: int, credentials: list[str]) -> None:
 
     def push(source: object) -> bool:
         picture = Gst.Buffer.new_wrapped(grey_bytes(now_stamp(), WIDTH, HEIGHT))
-        return bool(source.emit("push-buffer", picture) == Gst.FlowReturn.OK)  # type: ignore[attr-defined]
+        source.emit("push-buffer", picture)  # type: ignore[attr-defined]
+        return True  # also where the source is not yet, or no longer, taking pictures
 
     def configure(_factory: object, media: object) -> None:
         source = media.get_element().get_child_by_name("source")  # type: ignore[attr-defined]
-        GLib.timeout_add(1000 // fps, push, source)
+        timer = GLib.timeout_add(1000 // fps, push, source)
+        media.connect("unprepared", lambda _media: GLib.source_remove(timer))  # type: ignore[attr-defined]
 
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(

@@ -6,6 +6,7 @@ The tests share one container and run in the order in which they stand here; the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ UNIT = "edge-agent"
 # The unit's own times, 60 s and 5 s, shortened; nothing else of it is changed.
 QUICK = "[Service]\nWatchdogSec=4\nRestartSec=500ms\n"
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/srv/wheels"}
+
+# struct timex is smaller than that; all zero: only read.
+ASK_CLOCK = """\
+import ctypes, sys
+sys.exit(ctypes.CDLL(None).adjtimex((ctypes.c_char * 512)()) < 0)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +76,8 @@ def is_active(machine: Machine) -> bool:
 
 def test_an_installed_service_starts_and_publishes_predictions(service: Machine) -> None:
     assert is_active(service)
-    assert heard(service, "availability") == "online"
     assert prediction(service)["schema"] == "edge-agent/prediction/1"
+    assert heard(service, "availability") == "online"
 
 
 def test_the_service_runs_as_a_user_without_privileges(service: Machine) -> None:
@@ -85,6 +92,18 @@ def test_the_exposure_is_3_at_most(service: Machine) -> None:
     service.run("systemd-analyze", "security", "--no-pager", "--threshold=30", UNIT)
 
 
+def test_the_sandbox_allows_to_ask_whether_the_clock_is_synchronised(machine: Machine) -> None:
+    unit = (machine.root / "etc/systemd/system/edge-agent.service").read_text()
+    unit = re.sub(r"(?m)^ExecStart=.*$", "ExecStart=/usr/bin/python3 /srv/ask_clock.py", unit)
+    unit = re.sub(r"(?m)^(Type|Restart|WatchdogSec)=.*$", "", unit)
+    (machine.root / "etc/systemd/system/ask-clock.service").write_text(unit)
+    (machine.root / "srv/ask_clock.py").write_text(ASK_CLOCK)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "ask-clock")
+    wait_for(lambda: machine.show("ask-clock", "ActiveState") == "inactive", "the end of the question")
+    assert machine.show("ask-clock", "ExecMainStatus") == "0"
+
+
 def test_systemd_has_nothing_to_say_about_the_unit(service: Machine) -> None:
     assert service.run("sh", "-c", f"systemd-analyze verify {UNIT}.service 2>&1") == ""
 
@@ -97,6 +116,7 @@ def test_a_reload_keeps_the_process(service: Machine) -> None:
 
 
 def test_a_stop_is_clean_and_leaves_offline_behind(service: Machine) -> None:
+    assert prediction(service)
     assert heard(service, "availability") == "online"
     service.run("systemctl", "stop", UNIT)
     assert heard(service, "availability") == "offline"

@@ -49,6 +49,7 @@ class OpenCvCamera(abc.ABC):
         self._stopping = stopping
         self._label = label(config)
         self._capture: cv2.VideoCapture | None = None
+        self._pixels: np.ndarray[Any, Any] | None = None
 
     @abc.abstractmethod
     def _target(self) -> str:
@@ -88,7 +89,9 @@ class OpenCvCamera(abc.ABC):
 
     def retrieve(self) -> Pixels:
         """(height, width, 3) uint8 BGR, in the size that this frame has. Raises FrameError."""
-        good, pixels = self._opened().retrieve()
+        # into the memory of the frame before: a new megabyte for each frame costs its page faults
+        good, pixels = self._opened().retrieve(self._pixels)
+        self._pixels = pixels
         if not good or pixels is None or pixels.size == 0:
             raise FrameError(f"{self._label}: a frame can't be decoded")
         return self._convert(pixels)

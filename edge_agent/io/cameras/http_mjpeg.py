@@ -81,11 +81,10 @@ class HttpMjpegCamera:
             self._waiting += self._receive()
             if self._clock.monotonic_ns() - started_ns >= BLOCKED_SHARE * self._config.timeout:
                 raise self._silent()
-        if self._config.drop != "none":
-            self._drain()
+        skipped = self._drain() if self._config.drop != "none" else 0
         self._newest = self._waiting.pop(0)
         arrival_ns = self._clock.monotonic_ns()
-        return Grab(arrival_ns, arrival_ns, "arrival")
+        return Grab(arrival_ns, arrival_ns, "arrival", skipped)
 
     def retrieve(self) -> Pixels:
         """(height, width, 3) uint8 BGR. Raises FrameError for what is no JPEG, half of one, or too large."""
@@ -97,14 +96,19 @@ class HttpMjpegCamera:
             self._response.close()
             self._response = None
 
-    def _drain(self) -> None:
-        """Keep the last of all parts that are here already: the earlier ones waited for a slow reader."""
+    def _drain(self) -> int:
+        """Keep the last of all parts that are here already: the earlier ones waited for a slow reader. Returns how many
+        those were."""
+        skipped = 0
         for _ in range(DRAIN_READS_MOST):
             if self._response is None or not select.select([self._response], [], [], 0)[0]:
                 break
             self._waiting += self._receive()
+            skipped += len(self._waiting) - 1
             del self._waiting[:-1]
+        skipped += len(self._waiting) - 1
         del self._waiting[:-1]
+        return skipped
 
     def _receive(self) -> list[bytes]:
         """The parts completed by one read, which waits for at least one byte."""

@@ -7,6 +7,7 @@ while nobody read. They are skipped for a camera that wants the newest, and are 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -75,10 +76,13 @@ class RtspCamera(OpenCvCamera):
         grabbed = super().grab()
         if grabbed is None or self._config.drop == "none":
             return grabbed
-        end_ns = grabbed.arrival_ns + SKIP_MOST_NS
-        while grabbed is not None and grabbed.arrival_ns - grabbed.mono_ns > STALE_NS and grabbed.arrival_ns < end_ns:
-            grabbed = super().grab()
-        return grabbed
+        end_ns, skipped = grabbed.arrival_ns + SKIP_MOST_NS, 0
+        while grabbed.arrival_ns - grabbed.mono_ns > STALE_NS and grabbed.arrival_ns < end_ns:
+            newer = super().grab()
+            if newer is None:
+                break
+            grabbed, skipped = newer, skipped + 1
+        return replace(grabbed, skipped=skipped)
 
     def _stamp(self, capture: cv2.VideoCapture, arrival_ns: int) -> Grab:
         sent_ns = round(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)

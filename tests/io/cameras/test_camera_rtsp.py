@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import DeviceError
+from edge_agent.io.cameras import rtsp as rtsp_camera
 from edge_agent.io.cameras.rtsp import STALE_NS, Delay
 from tests.simulators.rtsp_server import HEIGHT, WIDTH, RtspServer, now_stamp
 from tests.simulators.stamped_picture import number_in
@@ -76,12 +77,17 @@ def test_a_frozen_server_is_a_lost_camera_and_no_old_frame_is_taken_for_a_new_on
     stamps, message = read_until_lost(camera)
     assert "no frame within 1 s" in message
     assert all(stamp <= frozen for stamp in stamps)
-    with pytest.raises(DeviceError):
-        camera.open()
     rtsp.thaw()
     thawed = now_stamp()
     reopen(camera)
     assert stamp_of_next(camera) > thawed
+
+
+def test_opening_a_frozen_server_ends_after_the_time_out(make, rtsp, monkeypatch):
+    monkeypatch.setattr(rtsp_camera, "OPEN_LEAST_NS", 1)
+    rtsp.freeze()
+    with pytest.raises(DeviceError, match="can't be opened"):
+        make(rtsp.url, timeout_s=0.5).open()
 
 
 def test_user_and_password_reach_the_server_however_they_are_written(make, rtsp_installed, tmp_path):
