@@ -109,7 +109,6 @@ class Agent:
         self.broker.subscribe(self.topics.set_filter, self.control.received)
         self.broker.subscribe(self.topics.request_filter, self.control.received)
         self.broker.start()
-        gc.collect()
         gc.freeze()  # what is alive now stays alive: the collector need not walk it while frames wait
         for worker in self.workers():
             worker.start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,7 @@ class MqttBroker:
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, expiry_s: int | None) -> int:
         if not self._window:
             raise TransportError("not connected to the broker")
-        properties = None
-        if self._v5 and expiry_s is not None:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.MessageExpiryInterval = expiry_s
+        properties = _expiry(expiry_s) if self._v5 and expiry_s is not None else None
         # MQTT_ERR_NO_CONN (lost just now) is no failure: paho keeps the message and sends it after reconnecting
         return self._client.publish(topic, payload, qos, retain, properties).mid
 
@@ -178,6 +176,13 @@ class MqttBroker:
 
     def _published(self, _client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         self._on_acknowledged(mid, str(reason) if reason.is_failure else None)
+
+
+@lru_cache(maxsize=16)  # the same few on every message, and building one costs as much as packing it
+def _expiry(seconds: int) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.MessageExpiryInterval = seconds
+    return properties
 
 
 def reachable(config: MqttConfig, folder: Path, timeout_s: float = 3.0) -> str | None:

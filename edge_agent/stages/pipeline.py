@@ -130,11 +130,11 @@ class Pipeline(Worker):
             return
         started_ns = self.clock.monotonic_ns()
         slot.crossing = self.engine.prepare(frame.pixels, slot.tensors)
+        slot.preprocess_ns = self.clock.monotonic_ns() - started_ns
         slot.quality = self._quality.check(frame.pixels, frame.mono_ns)
         slot.frame = frame
         # media time is decided at once: its rows are known beforehand, and it may run ahead of the clock
         slot.due_ns = frame.mono_ns + self.config.align.wait if frame.media_ns is None else 0
-        slot.preprocess_ns = self.clock.monotonic_ns() - started_ns
         self.ring.submit(slot)
 
     # --- the sensors' threads ------------------------------------------------------------------------------------

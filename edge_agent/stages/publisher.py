@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class _Result:
 class _Acknowledged:
     token: int
     refusal: str | None
+    at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Publisher(Worker):
         self._counters: dict[str, PipelineCounters] = {}
         self._lossless: set[str] = set()
         self._in_flight: dict[int, Record] = {}
+        self._acknowledgements: deque[_Acknowledged] = deque()
+        self._hungry = False  # waiting for acknowledgements: for room on the wire, or for the end
         self._broker: Broker | None = None
         self._connected_ns: int | None = None
         self._stop_at_ns: int | None = None
@@ -97,7 +101,10 @@ class Publisher(Worker):
         self._queue.put(record)
 
     def acknowledged(self, token: int, refusal: str | None) -> None:
-        self._queue.put(_Acknowledged(token, refusal))
+        """From the network thread. Wakes this thread only where it waits for room: one waking less a prediction."""
+        self._acknowledgements.append(_Acknowledged(token, refusal, self.clock.monotonic_ns()))
+        if self._hungry:
+            self._queue.put(None)
 
     def connection(self, up: bool) -> None:
         self._queue.put(_Connection(up))
@@ -123,20 +130,26 @@ class Publisher(Worker):
     def work(self) -> None:
         while not self._finished():
             self.beat()
-            try:
-                item = self._queue.get(timeout=0.1 if self._stop_at_ns else 1.0)
-            except queue.Empty:
-                item = None
-            self._handle(item)
+            self._handle(self._next())
+            while self._acknowledgements:
+                self._acknowledge(self._acknowledgements.popleft())
             self._pump()
         self._lose(self._outbox.drain(DiscardReason.SHUTDOWN))
         self._lose([Discarded(record, DiscardReason.SHUTDOWN) for record in self._in_flight.values()])
 
+    def _next(self) -> object:
+        # first hungry, then the look: ``acknowledged`` does the two the other way round, so one of them sees the other
+        self._hungry = bool(len(self._outbox) or self._held or self._stop_at_ns)
+        if self._hungry and self._acknowledgements:
+            return None
+        try:
+            return self._queue.get(timeout=0.1 if self._stop_at_ns else 1.0)
+        except queue.Empty:
+            return None
+
     def _handle(self, item: object) -> None:
         if isinstance(item, _Result):
             self._finish(item)
-        elif isinstance(item, _Acknowledged):
-            self._acknowledge(item)
         elif isinstance(item, Record):
             self._put(item)
         elif isinstance(item, _Connection):
@@ -166,7 +179,7 @@ class Publisher(Worker):
             self._lose([Discarded(record, DiscardReason.REFUSED)])
             self._refused(record.topic, item.refusal)
         elif record.pipeline is not None and record.kind is Kind.PREDICTION:
-            since_ns = None if record.arrival_ns is None else self.clock.monotonic_ns() - record.arrival_ns
+            since_ns = None if record.arrival_ns is None else item.at_ns - record.arrival_ns
             self._counters[record.pipeline].acknowledged(since_ns)
 
     def _connect(self, up: bool) -> None:

@@ -42,11 +42,11 @@ class ServiceManager:
 
     def wait_waiting(self, count: int, limit_s: float = 90.0) -> None:
         """Until the status line says that so many messages wait for the broker."""
-        wait_for(
-            lambda: any(int(text.rpartition("waiting ")[2]) >= count for text in self.said("STATUS=")[-1:]),
-            f"{count} messages wait for the broker",
-            limit_s,
-        )
+        wait_for(lambda: max(self.waiting(), default=0) >= count, f"{count} messages wait for the broker", limit_s)
+
+    def waiting(self) -> list[int]:
+        """What each status line of a working daemon said of messages that wait for the broker."""
+        return [int(text.rpartition("waiting ")[2]) for text in self.said("STATUS=") if "waiting " in text]
 
     def __enter__(self) -> ServiceManager:
         return self

@@ -27,9 +27,9 @@ class GStreamerCamera(OpenCvCamera):
         super().__init__(config, clock, folder, stopping)
         if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise ConfigError(
-                f"{label(config)}: this OpenCV ({cv2.__version__}) is built without GStreamer, as those from PyPI are; use "
-                "the system's (apt-get install python3-opencv, and a virtual environment made with --system-site-packages "
-                "without opencv-python-headless in it), or another source"
+                f"{label(config)}: this OpenCV ({cv2.__version__}) is built without GStreamer, as those from PyPI are; "
+                "use the system's (apt-get install python3-opencv, and a virtual environment made with "
+                "--system-site-packages without opencv-python-headless in it), or another source"
             )
         if "appsink" not in self._target():
             raise ConfigError(f'{label(config)}: the pipeline must end in "! appsink drop=true max-buffers=1"')

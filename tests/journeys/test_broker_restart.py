@@ -1,0 +1,129 @@
+"""A broker that goes away and comes back costs time, never a prediction; and every one that is given up is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.simulators.agent_toml import DEVICE, MODEL, belt, head, inspect, machine
+from tests.simulators.broker import Mosquitto
+from tests.simulators.daemon import Daemon
+from tests.simulators.service_manager import ServiceManager
+from tests.simulators.subscriber import Subscriber
+from tests.simulators.waiting import wait_for
+
+FPS = 20
+REST = machine("media") + inspect() + MODEL
+LINE = belt(FPS) + REST
+FAST_FPS = 100
+ON_THE_WAY_OUT = ("outbox_full", "expired", "refused")
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[ServiceManager]:
+    """Hears the status line, which tells how much waits while no broker could."""
+    with ServiceManager(tmp_path) as service_manager:
+        yield service_manager
+
+
+def counts_at_rest(subscriber: Subscriber) -> dict[str, Any]:
+    """Stop the frames and return the pipeline's counts once nothing is under way."""
+    subscriber.publish(f"edge-agent/{DEVICE}/set/inspect/paused", "true")
+
+    def at_rest() -> dict[str, Any] | None:
+        stats = subscriber.last("/stats")
+        if stats is None or stats["outbox"]["waiting"] or stats["outbox"]["in_flight"]:
+            return None
+        counts: dict[str, Any] = stats["pipelines"]["inspect"]
+        return counts if counts["discards"].get("paused") else None
+
+    return wait_for(at_rest, "statistics of a pipeline at rest")
+
+
+def check_ledger(counts: dict[str, Any]) -> None:
+    """docs/mqtt.md, "Counts that add up", for a pipeline at rest that publishes every prediction."""
+    discards = counts["discards"]
+    on_the_way_out = sum(discards.get(reason, 0) for reason in ON_THE_WAY_OUT)
+    assert counts["frames"] == counts["predictions"] + sum(discards.values()) - on_the_way_out
+    assert counts["predictions"] == counts["published"]
+    assert counts["published"] == counts["acknowledged"] + on_the_way_out
+
+
+def is_full(waiting: list[int]) -> bool:
+    """Whether what waits has not grown for seconds, in each of which FAST_FPS predictions were made."""
+    return len(waiting) > 4 and max(waiting[-3:]) - min(waiting[-3:]) < FAST_FPS / 4
+
+
+def once_each(predictions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In the order of their first arrival; what came twice was the same."""
+    by_id: dict[str, dict[str, Any]] = {}
+    for item in predictions:
+        assert by_id.setdefault(item["id"], item) == item
+    return list(by_id.values())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "seconds"),
+    [("5", 5), pytest.param("5", 30, marks=pytest.mark.soak), pytest.param("3.1.1", 30, marks=pytest.mark.soak)],
+)
+def test_no_prediction_is_lost_or_out_of_order_while_the_broker_is_away(
+    protocol: str,
+    seconds: int,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    daemon: Callable[..., Daemon],
+    manager: ServiceManager,
+) -> None:
+    daemon(head(broker.port, f'protocol = "{protocol}"') + LINE, **manager.environment())
+    before = len(subscriber.wait_predictions(FPS))
+    broker.stop()
+    manager.wait_waiting(seconds * FPS)
+    broker.start()
+    subscriber.wait_predictions(before + (seconds + 2) * FPS)
+    counts = counts_at_rest(subscriber)
+    predictions = once_each(subscriber.predictions())
+    assert [item["seq"] for item in predictions] == list(range(counts["published"]))
+    assert [item["frame_seq"] for item in predictions] == list(range(counts["published"]))
+    buffered = [item["seq"] for item in predictions[before:] if item["buffered"]]
+    assert len(buffered) >= seconds * FPS - 1  # one of those that wait may be no prediction
+    assert buffered == list(range(buffered[0], buffered[-1] + 1))
+    assert not predictions[-1]["buffered"]
+    check_ledger(counts)
+
+
+def test_a_daemon_that_starts_without_its_broker_is_ready_and_delivers_everything_later(
+    broker: Mosquitto, subscriber: Subscriber, daemon: Callable[..., Daemon], manager: ServiceManager
+) -> None:
+    broker.stop()
+    process = daemon(head(broker.port, 'protocol = "3.1.1"') + LINE, **manager.environment())
+    manager.wait_said("READY=1")
+    manager.wait_waiting(2 * FPS)
+    broker.start()
+    subscriber.wait_predictions(4 * FPS)
+    counts = counts_at_rest(subscriber)
+    predictions = once_each(subscriber.predictions())
+    assert [item["seq"] for item in predictions] == list(range(counts["published"]))
+    assert predictions[0]["buffered"]
+    assert subscriber.payloads("/stats")[-1]["boot_id"] == predictions[0]["boot_id"]
+    check_ledger(counts)
+    assert process.stop() == 0, process.log
+
+
+def test_what_no_longer_fits_is_the_oldest_and_is_counted(
+    broker: Mosquitto, subscriber: Subscriber, daemon: Callable[..., Daemon], manager: ServiceManager
+) -> None:
+    broker.stop()
+    bounded = '[outbox]\nmemory = "64KiB"\n'
+    daemon(head(broker.port) + belt(FAST_FPS) + REST + bounded, **manager.environment())
+    wait_for(lambda: is_full(manager.waiting()), "an outbox that does not grow")
+    broker.start()
+    subscriber.wait_predictions(FAST_FPS)
+    counts = counts_at_rest(subscriber)
+    arrived = [item["seq"] for item in once_each(subscriber.predictions())]
+    lost = counts["discards"]["outbox_full"]
+    assert lost > 0
+    assert arrived == list(range(lost, counts["published"]))
+    check_ledger(counts)
