@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from edge_agent.config.schema import Config, PipelineConfig, SensorConfig
 from edge_agent.core.align import Aligner, Wanted
@@ -22,8 +24,7 @@ from edge_agent.records import ModelFile, ModelIdentity
 from edge_agent.stages.engine import Engine
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
+class LoadedModel(Struct, frozen=True):
     """An engine and the story of its back-end: ``tried`` lists what was not used and why."""
 
     engine: Engine

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from edge_agent.config.load import LoadedConfig, load_config
 from edge_agent.config.schema import DelegateConfig, ModelConfig
@@ -20,8 +21,7 @@ from edge_agent.io.runtimes.choose import Choice
 from edge_agent.records import ModelFile
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
+class ModelRequest(Struct, frozen=True):
     """What is to be loaded and how. ``where`` names the place in the configuration for messages."""
 
     name: str
@@ -34,8 +34,7 @@ class ModelRequest:
     cache_dir: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Loading:
+class Loading(Struct, frozen=True):
     """A model that has been read, and whose back-end is being tried."""
 
     request: ModelRequest

@@ -5,12 +5,12 @@ Times named ``mono_ns`` are CLOCK_MONOTONIC in nanoseconds, the one clock inside
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
 
 Array = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
@@ -49,8 +49,7 @@ class DiscardReason(str, Enum):
     SHUTDOWN = "shutdown"  # in flight when the process was told to stop
 
 
-@dataclass(frozen=True, slots=True)
-class Grab:
+class Grab(Struct, frozen=True):
     """A frame that the source holds ready, before its pixels are paid for.
 
     ``mono_ns`` is the capture time; ``arrival_ns`` when this process got hold of it (also CLOCK_MONOTONIC).
@@ -63,8 +62,7 @@ class Grab:
     skipped: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """One picture. ``pixels`` is (height, width, 3) uint8 BGR; the camera may reuse the memory after the
     pipelines have been offered the frame, so nobody keeps a reference and nobody writes to it."""
 
@@ -78,8 +76,7 @@ class Frame:
     media_ns: int | None = None  # time since the start of the file or folder; None for live sources
 
 
-@dataclass(frozen=True, slots=True)
-class RawSample:
+class RawSample(Struct, frozen=True):
     """What a sensor delivered at one moment: field name -> raw value as the device gave it (number or text).
 
     A configured field that the device did not deliver is absent from ``values``.
@@ -89,8 +86,7 @@ class RawSample:
     values: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """One converted value of one sensor field. ``value`` is in ``unit``; None where flags say ``invalid``."""
 
     key: str  # "sensor.field"
@@ -100,8 +96,7 @@ class Reading:
     flags: tuple[Flag, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AlignedReading:
+class AlignedReading(Struct, frozen=True):
     """What a sample carries for one sensor field. ``age_ns`` is frame time minus reading time (negative: later
     than the frame), None where no reading was used."""
 
@@ -111,8 +106,7 @@ class AlignedReading:
     flags: tuple[Flag, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """A frame's readings after alignment: ``readings`` by payload name; ``features`` by model feature name,
     each in the card's unit and already filled where missing."""
 
@@ -121,14 +115,12 @@ class Sample:
     quality: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(Struct, frozen=True):
     reason: DiscardReason
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(Struct, frozen=True):
     """One input or output tensor. ``name`` is the signature's name where the model has one, else the tensor's.
 
     ``scale == 0`` means not quantised. Real value = (q - zero_point) * scale.
@@ -142,8 +134,7 @@ class TensorSpec:
     zero_point: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Crossing:
+class Crossing(Struct, frozen=True):
     """How model coordinates map back to the original frame: x_frame = x_model * scale_x + offset_x, all in 0..1."""
 
     scale_x: float = 1.0
@@ -152,8 +143,7 @@ class Crossing:
     offset_y: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class TensorMetadata:
+class TensorMetadata(Struct, frozen=True):
     """What standard TFLite metadata says of one tensor. ``labels`` is the name of an associated file."""
 
     name: str
@@ -165,8 +155,7 @@ class TensorMetadata:
     labels_of: Literal["elements", "values"] = "elements"  # values: the tensor holds class numbers
 
 
-@dataclass(frozen=True, slots=True)
-class StandardMetadata:
+class StandardMetadata(Struct, frozen=True):
     """The parts of a ``TFLITE_METADATA`` buffer that are used; tensors in the order of the subgraph's lists."""
 
     name: str
@@ -175,8 +164,7 @@ class StandardMetadata:
     outputs: tuple[TensorMetadata, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFile:
+class ModelFile(Struct, frozen=True):
     """One .tflite as read: all bytes at once (a mapped file that is truncated under a live model is SIGBUS)."""
 
     path: str
@@ -189,15 +177,13 @@ class ModelFile:
     notes: tuple[str, ...] = ()  # what could not be read, for example a damaged zip
 
 
-@dataclass(frozen=True, slots=True)
-class ModelIdentity:
+class ModelIdentity(Struct, frozen=True):
     name: str
     version: str
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeInfo:
+class RuntimeInfo(Struct, frozen=True):
     """The back-end that really runs: ``delegate`` is its configured name, ``reason`` why it and not an earlier
     one in the declared order, ``runtime`` the library and version, ``delegated`` whether a DELEGATE op was seen."""
 
@@ -208,8 +194,7 @@ class RuntimeInfo:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
+class Latency(Struct, frozen=True):
     """Nanoseconds of each stage for one sample. ``total`` runs from the frame's arrival to the decoded result."""
 
     capture: int
@@ -220,8 +205,7 @@ class Latency:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(Struct, frozen=True):
     """One result before it is given an identity. ``outputs`` maps the output's name to its payload object."""
 
     pipeline: str
@@ -236,8 +220,7 @@ class Prediction:
     quality: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """Something that a person may want to know: ``kind`` is a stable word, ``subject`` what it happened to."""
 
     kind: str

@@ -6,8 +6,9 @@ import glob
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from edge_agent.config.load import LoadedConfig
 from edge_agent.config.schema import Config
@@ -15,8 +16,7 @@ from edge_agent.config.sources import kind, rest
 from edge_agent.config.words import show
 
 
-@dataclass(frozen=True, slots=True)
-class FileFindings:
+class FileFindings(Struct, frozen=True):
     """Whole lines: what the daemon can't start with, and what a person should know."""
 
     problems: tuple[str, ...]

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from edge_agent.config.checks import cross_check
@@ -27,8 +27,7 @@ _BYTES_MOST: Final = 2**20
 _SHARED_HOST_NAMES: Final = {"localhost", "raspberrypi", "ubuntu", "debian", "coral", "jetson"}
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedConfig:
+class LoadedConfig(Struct, frozen=True):
     """A configuration that can be started. ``config.device.id`` is always set; ``warnings`` are whole lines."""
 
     config: Config

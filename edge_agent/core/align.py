@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from edge_agent.config.schema import AlignConfig
 from edge_agent.core.kept_readings import INVALID, Entry, KeptReadings, ordered
@@ -20,8 +21,7 @@ from edge_agent.records import AlignedReading, Discard, DiscardReason, Flag, Rea
 DECIDED_KEPT: Final = 64  # frames that a late reading is held against: about two seconds of a camera
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """One sensor field that a pipeline needs: a feature of its model, or a reading that only travels along."""
 
     name: str  # in the payload: the model's feature name, or "sensor.field" for an attached reading

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from edge_agent.core.card_schema import CARD_MEMBER, Card, InputCard, OutputCard
 from edge_agent.errors import ConfigError, EdgeAgentError, ModelError
 from edge_agent.records import ModelFile, StandardMetadata, TensorMetadata, TensorSpec
@@ -14,8 +16,7 @@ Specs = Mapping[str, TensorSpec]
 Facts = Mapping[str, TensorMetadata]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Who said something: ``where`` begins every message, ``error`` names the family of who must act."""
 
     where: str

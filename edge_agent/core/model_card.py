@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from edge_agent.core.card_roles import input_roles, output_roles
 from edge_agent.core.card_rules import check_input, check_labels, check_output
@@ -35,8 +35,7 @@ from edge_agent.records import ModelFile, TensorSpec
 __all__ = ["ResolvedCard", "card_json_schema", "checked_card", "resolve"]
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedCard:
+class ResolvedCard(Struct, frozen=True):
     """A card that has been checked against the tensors: every input has a role, every name exists.
 
     ``name`` and ``version`` are empty where no source says them. ``labels`` has an entry by output name only where

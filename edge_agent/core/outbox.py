@@ -7,8 +7,9 @@ the last value matters), or returned as discarded with a reason. Not safe for th
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 from enum import IntEnum
+
+from msgspec import Struct
 
 from edge_agent.core.wire import Schema
 from edge_agent.records import DiscardReason
@@ -23,8 +24,7 @@ class Kind(IntEnum):
     EVENT = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """One message before its seal. ``schema`` None: the body is the whole payload (``availability``)."""
 
     kind: Kind
@@ -44,8 +44,7 @@ class Record:
         return len(self.body) + len(self.topic) + 200
 
 
-@dataclass(frozen=True, slots=True)
-class Discarded:
+class Discarded(Struct, frozen=True):
     record: Record
     reason: DiscardReason
 

@@ -7,10 +7,10 @@ point route gives, bit by bit. All is written into the caller's slot: nothing is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from msgspec import Struct
 
 from edge_agent.core.card_schema import FeaturesInput, ImageInput
 from edge_agent.errors import ModelError
@@ -34,8 +34,7 @@ def initial_state(spec: TensorSpec) -> Array:
     return np.full(spec.shape, _quantised(np.zeros(1), spec)[0], spec.dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+class _Plan(Struct, frozen=True):
     """Where the pixels of one frame size go: which (rows, columns) of the frame, to which of the tensor."""
 
     frame: tuple[int, int]  # height, width

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
+
+from msgspec import Struct
 
 from edge_agent.core.rounding import significant
 from edge_agent.records import DiscardReason
@@ -18,8 +19,7 @@ Outputs = dict[str, dict[str, object]]
 _Output = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """``outputs`` to publish, or the ``reason`` why this prediction is not published; the other is None."""
 
     outputs: Outputs | None = None

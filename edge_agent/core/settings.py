@@ -6,11 +6,11 @@ A command is the bare value ("5/s", 0.7, true) or an object {"value": …, "expi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from edge_agent.config.schema import PublishConfig
 from edge_agent.config.units import Rate, decode_quantity
@@ -20,8 +20,7 @@ SLOWEST_RATE = 1 / 86400  # as in the configuration: one frame a day, slower is 
 INTERVAL_NS = (10**6, 86400 * 10**9)  # as in the configuration
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """One command as received. ``expires_ns`` is wall time."""
 
     value: Any

@@ -7,13 +7,13 @@ predictions, buffered) when it is handed to the network, so that a clock synchro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from edge_agent.records import AlignedReading, Event, Latency, Prediction
 
@@ -35,8 +35,7 @@ ONLINE = b"online"
 OFFLINE = b"offline"
 
 
-@dataclass(frozen=True, slots=True)
-class Topics:
+class Topics(Struct, frozen=True):
     """Every topic of one device. Names are checked by the configuration: no wildcard can get in."""
 
     base: str
@@ -87,8 +86,7 @@ class Topics:
         return tuple(topic[len(prefix) :].split("/")) if topic.startswith(prefix) else ()
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """What makes a published prediction unique, given at the decision to publish."""
 
     device: str

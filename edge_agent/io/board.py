@@ -9,9 +9,10 @@ import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 ROOT: Final = Path("/")
 _FIRMWARE_FLAGS: Final = Path("sys/devices/platform/soc/soc:firmware/get_throttled")
@@ -25,8 +26,7 @@ _THROTTLE_BITS: Final = ("under_voltage", "frequency_capped", "throttled", "soft
 _PLAUSIBLE_C: Final = (-55.0, 150.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(Struct, frozen=True):
     """``model`` is the board's own name for itself, empty where it has none (a virtual machine, a container whose
     engine hides /sys/firmware); ``usb`` the "vendor:product" of what is plugged in, four hex digits each."""
 
@@ -40,8 +40,7 @@ class Board:
     usb: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Throttling:
+class Throttling(Struct, frozen=True):
     """Why the firmware runs the board slower, as words: now, and at any time since the board started."""
 
     now: tuple[str, ...]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from edge_agent import limits
 from edge_agent.config.schema import PipelineConfig
@@ -28,8 +29,7 @@ from edge_agent.stages.worker import Services, Worker
 KNOWN_BEFOREHAND = -(2**62)  # arrival time of a media row: before every frame
 
 
-@dataclass(frozen=True, slots=True)
-class Inference:
+class Inference(Struct, frozen=True):
     """Raw outputs of one sample, on their way to the publisher."""
 
     frame_seq: int
@@ -46,16 +46,14 @@ class Inference:
     invoke_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class MediaSensor:
+class MediaSensor(Struct, frozen=True):
     """A sensor that runs with this pipeline's video."""
 
     series: Series
     converters: Sequence[FieldConverter]
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
+class Slots(Struct, frozen=True):
     """The size of the ring, and whether a newer frame may take the place of one that waits."""
 
     count: int

@@ -9,7 +9,8 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from edge_agent import limits
 from edge_agent.core.outbox import Discarded, Kind, Outbox, Record
@@ -23,21 +24,18 @@ from edge_agent.stages.results import ResultStage
 from edge_agent.stages.worker import Services, Worker
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
+class _Result(Struct, frozen=True):
     stage: ResultStage
     inference: Inference
 
 
-@dataclass(frozen=True, slots=True)
-class _Acknowledged:
+class _Acknowledged(Struct, frozen=True):
     token: int
     refusal: str | None
     at_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
+class _Connection(Struct, frozen=True):
     up: bool
 
 

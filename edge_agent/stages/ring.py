@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from edge_agent.records import Array, Crossing, Frame
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(Struct):
     """Ready tensors by input name, and what the sample needs to know of the frame that filled them."""
 
     tensors: Mapping[str, Array]

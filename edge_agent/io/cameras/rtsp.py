@@ -7,11 +7,11 @@ while nobody read. They are skipped for a camera that wants the newest, and are 
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import cv2
+from msgspec.structs import replace
 
 from edge_agent.config.schema import CameraConfig
 from edge_agent.io.cameras._network import join_address, split_address

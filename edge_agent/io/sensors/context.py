@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from edge_agent.config.schema import SensorConfig
 from edge_agent.ports import Clock, MessageHandler
@@ -17,8 +18,7 @@ from edge_agent.ports import Clock, MessageHandler
 UNREADABLE_CHARS = 80  # of a line or payload that can't be read, enough to recognise it by
 
 
-@dataclass(frozen=True, slots=True)
-class SensorContext:
+class SensorContext(Struct, frozen=True):
     """``folder`` is the configuration file's: relative paths start there. ``stopping`` ends every wait early.
 
     ``subscribe`` is None where there is no broker connection (``check``, ``doctor``).
