@@ -99,6 +99,9 @@ class Agent:
         """Until SIGTERM, SIGINT or the death of a thread. Returns the exit code. Raises what keeps it from starting."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._load_models()
+        self.broker.subscribe(self.topics.set_filter, self.control.received)
+        self.broker.subscribe(self.topics.request_filter, self.control.received)
+        self.broker.start()  # connects while the rest is built; the publisher greets when it runs
         for pipeline in self.config.pipeline:
             self._add_pipeline(pipeline)
         for camera in self.config.camera:
@@ -106,9 +109,6 @@ class Agent:
         for sensor in self.config.sensor:
             self._add_sensor(sensor)
         self._listen_to_signals()
-        self.broker.subscribe(self.topics.set_filter, self.control.received)
-        self.broker.subscribe(self.topics.request_filter, self.control.received)
-        self.broker.start()
         gc.freeze()  # what is alive now stays alive: the collector need not walk it while frames wait
         for worker in self.workers():
             worker.start()
@@ -145,6 +145,7 @@ class Agent:
             pipeline.close()
         for worker in [*self.cameras.values(), *self.sensors.values(), *self.pipelines.values()]:
             worker.join(limits.STOP_JOIN_S)
+        self.publisher.settled().wait(limits.STOP_JOIN_S)  # the last statistics count the last results
         self.control.publish_stats()
         self.publisher.stop()
         self.publisher.join(limits.STOP_FLUSH_S + limits.STOP_JOIN_S)

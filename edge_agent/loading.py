@@ -61,8 +61,8 @@ def load_configuration(path: Path) -> LoadedConfig:
     return load_config(path, lambda name: find_profile(name, board), socket.gethostname())
 
 
-def model_request(loaded: LoadedConfig, name: str) -> ModelRequest:
-    """The request for ``[model.NAME]`` of a configuration."""
+def model_request(loaded: LoadedConfig, name: str, *, remember: bool = True) -> ModelRequest:
+    """The request for ``[model.NAME]`` of a configuration. ``remember``: keep the result of the trial for next time."""
     config = loaded.config.model[name]
     return ModelRequest(
         name=name,
@@ -72,7 +72,7 @@ def model_request(loaded: LoadedConfig, name: str) -> ModelRequest:
         threads=config.threads or loaded.profile.thread_count(read_board().cpus),
         external=loaded.config.delegate,
         where=f"{loaded.path}: [model.{name}.card]",
-        cache_dir=cache_folder(),
+        cache_dir=cache_folder() if remember else None,
     )
 
 

@@ -86,7 +86,7 @@ def _pipeline(loaded: LoadedConfig, pipeline: PipelineConfig, devices: bool) -> 
     file = read_model(loaded.folder / loaded.config.model[pipeline.model].path)
     if file.compiled_for_edgetpu and not devices:
         return f"model {pipeline.model} is compiled for the Edge TPU; --devices says whether one is there"
-    model = load_model(model_request(loaded, pipeline.model))
+    model = load_model(model_request(loaded, pipeline.model, remember=False))
     make_aligner(pipeline, loaded.config, model.engine)
     info = model.engine.runtime.info
     model.engine.runtime.close()

@@ -142,7 +142,7 @@ def _models(loaded: LoadedConfig | None) -> Iterator[Check]:
         return
     for name in loaded.config.model:
         try:
-            model = load_model(model_request(loaded, name))
+            model = load_model(model_request(loaded, name, remember=False))
         except EdgeAgentError as error:
             yield Check(f"model.{name}", "fail", str(error).splitlines()[0], "edge-agent check says more")
             continue

@@ -111,6 +111,12 @@ class Publisher(Worker):
         """Let go of every thread that waits for the wire; its results are still taken."""
         self._queue.put(_Closing())
 
+    def settled(self) -> threading.Event:
+        """Set once everything that was handed over before is finished and counted."""
+        event = threading.Event()
+        self._queue.put(event)
+        return event
+
     def stop(self) -> None:
         """After the last inference: flush what the broker takes in time, say ``offline``, end."""
         self._queue.put(_Stop())
@@ -152,6 +158,8 @@ class Publisher(Worker):
             self._put(item)
         elif isinstance(item, _Connection):
             self._connect(item.up)
+        elif isinstance(item, threading.Event):
+            item.set()
         elif isinstance(item, _Closing):
             self._lossless.clear()
             self._release_held(everything=True)

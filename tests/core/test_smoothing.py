@@ -39,7 +39,9 @@ def test_a_label_has_the_mean_of_its_scores_over_the_window_with_zero_where_it_w
         got = [item["score"] for item in smoothed["out"]["classes"]]
         assert got == pytest.approx(sorted(means.values(), reverse=True)[: len(scores(outputs))], rel=1e-6, abs=1e-9)
         assert got == sorted(got, reverse=True)
-        assert scores(smoothed) == pytest.approx({label: means[label] for label in scores(smoothed)}, rel=1e-6, abs=1e-9)
+        assert scores(smoothed) == pytest.approx(
+            {label: means[label] for label in scores(smoothed)}, rel=1e-6, abs=1e-9
+        )
         assert all(item["index"] == ord(item["label"]) for item in smoothed["out"]["classes"])
 
 

@@ -94,6 +94,40 @@ def test_no_prediction_is_lost_or_out_of_order_while_the_broker_is_away(
     check_ledger(counts)
 
 
+def test_a_broker_that_falls_silent_is_noticed_and_gets_everything_once_it_is_well(
+    broker: Mosquitto, subscriber: Subscriber, daemon: Callable[..., Daemon]
+) -> None:
+    process = daemon(head(broker.port, 'keepalive = "1s"') + LINE)
+    before = len(subscriber.wait_predictions(FPS))
+    broker.freeze()
+    wait_for(lambda: "disconnected" in process.log, "the daemon notices")
+    broker.thaw()
+    subscriber.wait_predictions(before + 4 * FPS)
+    counts = counts_at_rest(subscriber)
+    predictions = once_each(subscriber.predictions())
+    assert [item["seq"] for item in predictions] == list(range(counts["published"]))
+    check_ledger(counts)
+
+
+def test_predictions_that_the_broker_will_never_take_are_counted_as_refused(
+    tmp_path: Path, daemon: Callable[..., Daemon]
+) -> None:
+    rules = tmp_path / "rules"
+    rules.write_text(f"topic readwrite edge-agent/{DEVICE}/#\ntopic deny edge-agent/{DEVICE}/prediction/#\n")
+    broker = Mosquitto(tmp_path / "strict", f"acl_file {rules}\n")
+    broker.start()
+    subscriber = Subscriber(broker.port)
+    process = daemon(head(broker.port) + LINE)
+    wait_for(lambda: "refused a message" in process.log, "the warning")
+    counts = counts_at_rest(subscriber)
+    subscriber.close()
+    assert counts["discards"]["refused"] == counts["published"] > 1
+    check_ledger(counts)
+    assert process.stop() == 0
+    broker.stop()
+    assert process.log.count("refused a message") == 1
+
+
 def test_a_daemon_that_starts_without_its_broker_is_ready_and_delivers_everything_later(
     broker: Mosquitto, subscriber: Subscriber, daemon: Callable[..., Daemon], manager: ServiceManager
 ) -> None:

@@ -1,4 +1,4 @@
-"""A camera that is absent, dies, hangs or sends rubbish costs its own frames only; it is told, counted and comes back."""
+"""A camera that is absent, dies, hangs or sends rubbish costs its own frames only: told, counted, and it comes back."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from tests.simulators import rtsp_server
-from tests.simulators.agent_toml import MODEL, belt, camera, head, inspect, machine
-from tests.simulators.broker import Mosquitto
+from tests.simulators.agent_toml import MODEL, belt, camera, inspect, machine
 from tests.simulators.daemon import Daemon
 from tests.simulators.mjpeg_server import MjpegServer
 from tests.simulators.rtsp_server import RtspServer
 from tests.simulators.subscriber import Subscriber
 from tests.simulators.waiting import wait_for
+from tests.simulators.working import working
 
 TIMEOUT_S = 1.0
 ON_THE_WIRE_S = 0.5  # a frame that was sent before the server froze may arrive that much later
@@ -70,23 +70,10 @@ def rtsp() -> Iterator[RtspServer]:
 
 def run_plant(tmp_path_factory: pytest.TempPathFactory, camera_text: str, name: str) -> Iterator[Plant]:
     """Runs that camera beside ``belt``, which is always there, and ``absent``, which never is."""
-    folder = tmp_path_factory.mktemp(name)
-    broker = Mosquitto(folder / "broker")
-    broker.start()
-    subscriber = Subscriber(broker.port)
-    configuration = folder / "agent.toml"
     cameras = camera_text + belt(10) + camera("absent", "v4l2:/dev/video99")
     pipelines = "".join(inspect(one, one) for one in (name, "belt", "absent"))
-    configuration.write_text(head(broker.port) + cameras + machine() + pipelines + MODEL)
-    daemon = Daemon(configuration, {})
-    try:
-        daemon.wait_ready()
-        yield Plant(daemon, subscriber)
-        assert daemon.stop() == 0, daemon.log
-    finally:
-        daemon.kill()
-        subscriber.close()
-        broker.stop()
+    with working(tmp_path_factory.mktemp(name), cameras + machine() + pipelines + MODEL) as site:
+        yield Plant(*site)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.simulators.agent_toml import MODEL, belt, head, pipeline, sensor
-from tests.simulators.broker import Mosquitto
-from tests.simulators.daemon import Daemon
+from tests.simulators.agent_toml import MODEL, belt, pipeline, sensor
 from tests.simulators.serial_device import SerialDevice
 from tests.simulators.subscriber import Subscriber
 from tests.simulators.waiting import wait_for
+from tests.simulators.working import working
 
 FEATURES = """features = { weight = "scale.weight", temperature = "oven.temperature", vibration = "shaker.vibration" }
 attach = ["ambient"]
@@ -27,8 +26,7 @@ MEAN_WEIGHT = '{"gross": 111.5}'
 class Line:
     """A daemon whose readings a test makes."""
 
-    def __init__(self, daemon: Daemon, subscriber: Subscriber, scale: SerialDevice, shaker: Path) -> None:
-        self.daemon = daemon
+    def __init__(self, subscriber: Subscriber, scale: SerialDevice, shaker: Path) -> None:
         self.subscriber = subscriber
         self.scale = scale
         self.shaker = shaker
@@ -54,15 +52,10 @@ class Line:
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     folder = tmp_path_factory.mktemp("sensors")
-    broker = Mosquitto(folder / "broker")
-    broker.start()
-    subscriber = Subscriber(broker.port)
     (folder / "shaker.json").write_text('{"rms": 2.5}')
     (folder / "ambient.csv").write_text("time,value\n" + "".join(f"{row / 10},{20 + row}\n" for row in range(5)))
-    configuration = folder / "agent.toml"
-    configuration.write_text(
-        head(broker.port)
-        + belt(20)
+    configuration = (
+        belt(20)
         + sensor(
             "scale",
             f"serial:{folder}/scale?baud=115200",
@@ -80,19 +73,9 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
         + pipeline("discarding", "belt", "conveyor", FEATURES, f'align = {{ {HOLD}, missing = "discard" }}')
         + MODEL
     )
-    daemon = None
-    with SerialDevice(folder / "scale", MEAN_WEIGHT) as scale:
-        try:
-            daemon = Daemon(configuration, {})
-            daemon.wait_ready()
-            subscriber.wait_predictions(1)
-            yield Line(daemon, subscriber, scale, folder / "shaker.json")
-            assert daemon.stop() == 0, daemon.log
-        finally:
-            if daemon is not None:
-                daemon.kill()
-            subscriber.close()
-            broker.stop()
+    with SerialDevice(folder / "scale", MEAN_WEIGHT) as scale, working(folder, configuration) as (_, subscriber):
+        subscriber.wait_predictions(1)
+        yield Line(subscriber, scale, folder / "shaker.json")
 
 
 def test_a_serial_line_an_mqtt_topic_a_program_and_a_table_meet_in_one_sample(line: Line) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from edge_agent import limits
-from tests.simulators.agent_toml import DEVICE, MODEL, belt, head, inspect, machine
-from tests.simulators.broker import Mosquitto
+from tests.simulators.agent_toml import DEVICE, MODEL, belt, inspect, machine
 from tests.simulators.daemon import Daemon
 from tests.simulators.subscriber import Subscriber
 from tests.simulators.waiting import wait_for
+from tests.simulators.working import working
 
 BASE = f"edge-agent/{DEVICE}"
 FPS = 20
@@ -66,22 +66,12 @@ class Line:
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
-    folder = tmp_path_factory.mktemp("settings")
-    broker = Mosquitto(folder / "broker")
-    broker.start()
-    subscriber = Subscriber(broker.port)
-    subscriber.publish(f"{BASE}/set/inspect/paused", "true", retain=True)
-    configuration = folder / "agent.toml"
-    configuration.write_text(head(broker.port) + belt(FPS) + machine("media") + inspect() + MODEL)
-    daemon = Daemon(configuration, {})
-    try:
-        wait_for(lambda: subscriber.raw("/availability"), "the daemon is online")
-        yield Line(daemon, subscriber)
-        assert daemon.stop() == 0, daemon.log
-    finally:
-        daemon.kill()
-        subscriber.close()
-        broker.stop()
+    def leave_a_retained_command(stranger: Subscriber) -> None:
+        stranger.publish(f"{BASE}/set/inspect/paused", "true", retain=True)
+
+    configuration = belt(FPS) + machine("media") + inspect() + MODEL
+    with working(tmp_path_factory.mktemp("settings"), configuration, leave_a_retained_command) as site:
+        yield Line(*site)
 
 
 def test_a_retained_command_is_ignored_and_counted(line: Line) -> None:

@@ -49,9 +49,11 @@ class Mosquitto:
         wait_for(lambda: answers(self.port), f"mosquitto answers; its log: {self._log}")
 
     def freeze(self) -> None:
-        """Connections stay open, nothing is answered (SIGSTOP); ``kill`` ends it."""
-        assert self._process is not None, "not started"
-        self._process.send_signal(signal.SIGSTOP)
+        """Connections stay open, nothing is answered (SIGSTOP), until ``thaw`` or ``kill``."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once, frozen or not, with what it had in memory."""
@@ -59,6 +61,10 @@ class Mosquitto:
         self._process.kill()
         self._process.wait(20)
         self._process = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None, "not started"
+        self._process.send_signal(number)
 
     def stop(self) -> None:
         if self._process is not None:
