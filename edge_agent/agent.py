@@ -70,6 +70,7 @@ class Agent:
         self.failure: BaseException | None = None
         self._events = 0
         self._events_lock = threading.Lock()
+        self._refusals: set[tuple[str, ...]] = set()
         self.publisher = Publisher(
             Outbox(self.config.outbox.memory, self.config.outbox.max_age),
             self.topics,
@@ -253,7 +254,10 @@ class Agent:
         self.publisher.connection(up)
 
     def _refused(self, topic: str, reason: str) -> None:
-        log.warning("broker: refused a message to %s: %s", topic, reason)
+        kind = (*self.topics.levels(topic)[:1], reason)
+        if kind not in self._refusals:  # what refuses one prediction refuses them all
+            self._refusals.add(kind)
+            log.warning("broker: refused a message to %s: %s; further ones are only counted", topic, reason)
 
 
 def _drop(camera: CameraConfig) -> str:
