@@ -14,11 +14,9 @@ import sys
 import threading
 import uuid
 from collections.abc import Sequence
-from functools import partial
 
 from edge_agent import limits
 from edge_agent.assembly import (
-    LoadedModel,
     converters,
     finish,
     make_aligner,
@@ -36,6 +34,7 @@ from edge_agent.io.mqtt import MqttBroker
 from edge_agent.io.sensors import create_sensor, create_series
 from edge_agent.io.systemd import Notifier
 from edge_agent.loading import Loading
+from edge_agent.parts import Parts
 from edge_agent.records import Event
 from edge_agent.stages.capture import CameraWorker, FrameConsumer
 from edge_agent.stages.counters import PipelineCounters
@@ -63,15 +62,15 @@ class Agent:
         self.boot_id = str(uuid.uuid4())
         device = self.config.device.id or ""  # always set by load_config
         self.topics = Topics(self.config.mqtt.base_topic, device)
-        self.notifier = Notifier()
         self.stopping = threading.Event()
         self.services = Services(self.clock, self.stopping, self.emit, self.died)
-        self.control = Control(self)
+        self.parts = Parts(loaded, self.boot_id, self.topics, self.clock, Notifier(), self.stopping, self.emit)
+        self.control = Control(self.parts)
         self.failure: BaseException | None = None
         self._events = 0
         self._events_lock = threading.Lock()
         self._refusals: set[tuple[str, ...]] = set()
-        self.publisher = Publisher(
+        self.publisher = self.parts.publisher = Publisher(
             Outbox(self.config.outbox.memory, self.config.outbox.max_age),
             self.topics,
             self.control.greeting,
@@ -88,11 +87,6 @@ class Agent:
         )
         self.publisher.use(self.broker)
         self._loading = loading
-        self.models: dict[str, LoadedModel] = {}
-        self.stages: dict[str, ResultStage] = {}
-        self.pipelines: dict[str, Pipeline] = {}
-        self.cameras: dict[str, CameraWorker] = {}
-        self.sensors: dict[str, SensorWorker] = {}
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -111,17 +105,13 @@ class Agent:
             self._add_sensor(sensor)
         self._listen_to_signals()
         gc.freeze()  # what is alive now stays alive: the collector need not walk it while frames wait
-        for worker in self.workers():
+        for worker in self.parts.workers():
             worker.start()
-        self.notifier.ready()
+        self.parts.notifier.ready()
         log.info("ready: device %s, boot %s", self.topics.device, self.boot_id)
         self.control.run()
         self._stop()
         return 1 if self.failure else 0
-
-    def workers(self) -> list[Publisher | Pipeline | CameraWorker | SensorWorker]:
-        """In the order in which they start: who takes before who gives."""
-        return [self.publisher, *self.pipelines.values(), *self.sensors.values(), *self.cameras.values()]
 
     def emit(self, event: Event) -> None:
         """Log an event and publish it. From any thread."""
@@ -139,12 +129,12 @@ class Agent:
         self.stopping.set()
 
     def _stop(self) -> None:
-        self.notifier.stopping()
+        self.parts.notifier.stopping()
         self.stopping.set()
         self.publisher.closing()
-        for pipeline in self.pipelines.values():
+        for pipeline in self.parts.pipelines.values():
             pipeline.close()
-        for worker in [*self.cameras.values(), *self.sensors.values(), *self.pipelines.values()]:
+        for worker in [*self.parts.cameras.values(), *self.parts.sensors.values(), *self.parts.pipelines.values()]:
             worker.join(limits.STOP_JOIN_S)
         self.publisher.settled().wait(limits.STOP_JOIN_S)  # the last statistics count the last results
         self.control.publish_stats()
@@ -171,7 +161,7 @@ class Agent:
         for pipeline, loading in zip(self.config.pipeline, self._loading, strict=True):
             model = finish(loading)
             model.engine.warm_up()
-            self.models[pipeline.name] = model
+            self.parts.models[pipeline.name] = model
             info = model.engine.runtime.info
             log.info("pipeline %s: model %s on %s", pipeline.name, model.engine.identity.name, info.delegate)
             for note in model.engine.card.notes:
@@ -180,7 +170,7 @@ class Agent:
                 self.emit(Event("delegate_fallback", "warning", pipeline.name, info.reason))
 
     def _add_pipeline(self, config: PipelineConfig) -> None:
-        engine = self.models[config.name].engine
+        engine = self.parts.models[config.name].engine
         camera = next(camera for camera in self.config.camera if camera.name == config.camera)
         lossless = _drop(camera) == "none"
         media = [
@@ -189,7 +179,7 @@ class Agent:
             if sensor.timeline == "media" and sensor.name in sensors_of(config)
         ]
         counters = PipelineCounters()
-        stage = self.stages[config.name] = ResultStage(
+        stage = self.parts.stages[config.name] = ResultStage(
             config,
             engine,
             counters,
@@ -198,7 +188,7 @@ class Agent:
             round(self.config.mqtt.prediction_expiry.seconds),
             self.services,
         )
-        self.pipelines[config.name] = Pipeline(
+        self.parts.pipelines[config.name] = Pipeline(
             config,
             engine,
             make_aligner(config, self.config, engine),
@@ -211,7 +201,7 @@ class Agent:
 
     def _add_camera(self, config: CameraConfig) -> None:
         consumers: list[FrameConsumer] = []
-        for pipeline in self.pipelines.values():
+        for pipeline in self.parts.pipelines.values():
             if pipeline.config.camera == config.name:
                 consumers.append(pipeline)
             for tensor, camera in pipeline.config.images.items():
@@ -219,16 +209,15 @@ class Agent:
                     consumers.append(FurtherConsumer(pipeline.further, tensor))
         if not consumers:
             return
-        make = partial(create_camera, config, self.clock, self.loaded.folder, self.stopping)
-        make()  # a source that can't be understood stops the start, not the thread
-        worker = CameraWorker(config.name, make, consumers, self.services)
+        camera = create_camera(config, self.clock, self.loaded.folder, self.stopping)
+        worker = CameraWorker(config.name, camera, consumers, self.services)
         worker.silence_most_s = max(worker.silence_most_s, 4 * config.timeout.seconds)
-        self.cameras[config.name] = worker
+        self.parts.cameras[config.name] = worker
 
     def _add_sensor(self, config: SensorConfig) -> None:
         if config.timeline == "media":
             return  # its rows are known beforehand: the pipelines read them
-        users = [pipeline for pipeline in self.pipelines.values() if config.name in sensors_of(pipeline.config)]
+        users = [pipeline for pipeline in self.parts.pipelines.values() if config.name in sensors_of(pipeline.config)]
         if not users:
             return
         sinks: dict[str, list[ReadingSink]] = {
@@ -237,7 +226,7 @@ class Agent:
         sensor = create_sensor(
             config, self.clock, self.loaded.folder, subscribe=self.broker.subscribe, stopping=self.stopping
         )
-        self.sensors[config.name] = SensorWorker(
+        self.parts.sensors[config.name] = SensorWorker(
             config.name,
             sensor,
             converters(config),

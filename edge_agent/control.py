@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge_agent import limits
 from edge_agent.core.outbox import Kind, Record
@@ -13,11 +13,9 @@ from edge_agent.core.settings import PARSERS, Command, jsonable, parse_command
 from edge_agent.core.wire import Schema, object_body, response_body, setting_body
 from edge_agent.errors import ConfigError
 from edge_agent.loading import load_configuration
+from edge_agent.parts import Parts
 from edge_agent.records import Event
 from edge_agent.reports import Reports
-
-if TYPE_CHECKING:
-    from edge_agent.agent import Agent
 
 log = logging.getLogger("edge_agent")
 TICK_S = 1.0
@@ -26,11 +24,11 @@ TICK_S = 1.0
 class Control:
     """What the daemon does besides its two journeys. One thread runs it; the others put into its queue."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self.reports = Reports(agent)
-        self._read = agent.config  # the configuration as last read; agent.config is what the process started with
+        self.reports = Reports(parts)
+        self._read = parts.config  # the configuration as last read; parts.config is what the process started with
         self._ignored = {"retained": 0, "expired": 0, "too_large": 0}
         self._requests: dict[str, Callable[[], dict[str, Any]]] = {"ping": self._ping, "info": self.reports.info}
 
@@ -56,11 +54,11 @@ class Control:
 
     def run(self) -> None:
         """Until the process is told to stop."""
-        agent = self._agent
-        period_s = min(TICK_S, agent.notifier.watchdog_period_s or TICK_S)
-        stats_ns = agent.config.mqtt.stats_interval
-        next_stats_ns = agent.clock.monotonic_ns() + min(stats_ns, 2 * 10**9)
-        while not agent.stopping.is_set():
+        parts = self._parts
+        period_s = min(TICK_S, parts.notifier.watchdog_period_s or TICK_S)
+        stats_ns = parts.config.mqtt.stats_interval
+        next_stats_ns = parts.clock.monotonic_ns() + min(stats_ns, 2 * 10**9)
+        while not parts.stopping.is_set():
             try:
                 action = self._queue.get(timeout=period_s)
             except queue.Empty:
@@ -68,31 +66,31 @@ class Control:
             if action is not None:
                 action()
             self._feed_watchdog()
-            if agent.clock.monotonic_ns() >= next_stats_ns:
-                next_stats_ns = agent.clock.monotonic_ns() + stats_ns
+            if parts.clock.monotonic_ns() >= next_stats_ns:
+                next_stats_ns = parts.clock.monotonic_ns() + stats_ns
                 self.publish_stats()
 
     def greeting(self) -> list[Record]:
         """The retained records that follow each connection: ``info`` and every setting."""
-        records = [self._retained(self._agent.topics.info, Schema.INFO, object_body(self.reports.info()))]
-        for name in self._agent.pipelines:
+        records = [self._retained(self._parts.topics.info, Schema.INFO, object_body(self.reports.info()))]
+        for name in self._parts.pipelines:
             records += [self._setting_record(name, setting) for setting in PARSERS]
         return records
 
     def publish_stats(self) -> None:
         body = object_body(self.reports.stats(self._ignored))
-        self._agent.publisher.publish(self._retained(self._agent.topics.stats, Schema.STATS, body, Kind.STATS))
+        self._parts.publisher.publish(self._retained(self._parts.topics.stats, Schema.STATS, body, Kind.STATS))
 
     # --- commands ------------------------------------------------------------------------------------------------
 
     def _execute(self, topic: str, payload: bytes) -> None:
-        levels = self._agent.topics.levels(topic)
+        levels = self._parts.topics.levels(topic)
         try:
             command = parse_command(payload)
         except ValueError as error:
             self._refuse(levels, Command(None), str(error))
             return
-        now_ns = self._agent.clock.wall_ns(self._agent.clock.monotonic_ns())
+        now_ns = self._parts.clock.wall_ns(self._parts.clock.monotonic_ns())
         if command.expires_ns is not None and command.expires_ns < now_ns:
             self._ignored["expired"] += 1
         elif len(levels) == 3 and levels[0] == "set":
@@ -110,8 +108,8 @@ class Control:
 
     def _set(self, pipeline: str, setting: str, command: Command) -> None:
         try:
-            if pipeline not in self._agent.pipelines:
-                raise ValueError(f"no pipeline {pipeline!r}; known: {', '.join(self._agent.pipelines)}")
+            if pipeline not in self._parts.pipelines:
+                raise ValueError(f"no pipeline {pipeline!r}; known: {', '.join(self._parts.pipelines)}")
             if setting not in PARSERS:
                 raise ValueError(f"no setting {setting!r}; known: {', '.join(PARSERS)}")
             self.apply(pipeline, setting, PARSERS[setting](command.value))
@@ -122,7 +120,7 @@ class Control:
 
     def apply(self, pipeline: str, setting: str, value: Any) -> None:
         """Change one setting of one pipeline and publish it."""
-        worker, stage = self._agent.pipelines[pipeline], self._agent.stages[pipeline]
+        worker, stage = self._parts.pipelines[pipeline], self._parts.stages[pipeline]
         if setting == "rate":
             worker.gate.set_period(value.period_ns)
         elif setting == "paused":
@@ -132,7 +130,7 @@ class Control:
         elif setting == "publish":
             stage.set_publish(value)
         worker.settings[setting] = value
-        self._agent.publisher.publish(self._setting_record(pipeline, setting))
+        self._parts.publisher.publish(self._setting_record(pipeline, setting))
         log.info("setting %s of %s: %s", setting, pipeline, jsonable(value))
 
     def _refuse(self, levels: tuple[str, ...], command: Command, reason: str) -> None:
@@ -140,36 +138,36 @@ class Control:
             self._respond(levels[-1], response_body(command.transaction, None, reason))
             return
         self._respond("set", response_body(command.transaction, None, reason))
-        self._agent.emit(Event("command_refused", "warning", "/".join(levels), reason))
+        self._parts.emit(Event("command_refused", "warning", "/".join(levels), reason))
 
     def _respond(self, name: str, body: bytes) -> None:
-        agent = self._agent
-        now_ns = agent.clock.monotonic_ns()
-        agent.publisher.publish(Record(Kind.EVENT, agent.topics.response(name), Schema.RESPONSE, body, now_ns))
+        parts = self._parts
+        now_ns = parts.clock.monotonic_ns()
+        parts.publisher.publish(Record(Kind.EVENT, parts.topics.response(name), Schema.RESPONSE, body, now_ns))
 
     def _ping(self) -> dict[str, Any]:
         return {
-            "device": self._agent.topics.device,
-            "boot_id": self._agent.boot_id,
+            "device": self._parts.topics.device,
+            "boot_id": self._parts.boot_id,
             "uptime_s": self.reports.uptime_s(),
         }
 
     # --- reload --------------------------------------------------------------------------------------------------
 
     def _reload(self) -> None:
-        agent = self._agent
-        agent.notifier.reloading()
+        parts = self._parts
+        parts.notifier.reloading()
         try:
             self._apply_configuration()
         except ConfigError as error:
-            agent.emit(Event("reload_refused", "error", agent.loaded.path.name, f"nothing was changed: {error}"))
-        agent.notifier.ready()
+            parts.emit(Event("reload_refused", "error", parts.loaded.path.name, f"nothing was changed: {error}"))
+        parts.notifier.ready()
 
     def _apply_configuration(self) -> None:
         """Rate, publish, threshold and log level change live; anything else is named and waits for a restart."""
-        agent = self._agent
-        new = load_configuration(agent.loaded.path).config
-        old, last, self._read = agent.config, self._read, new
+        parts = self._parts
+        new = load_configuration(parts.loaded.path).config
+        old, last, self._read = parts.config, self._read, new
         restart = [
             part
             for part in old.__struct_fields__
@@ -192,7 +190,7 @@ class Control:
         logging.getLogger().setLevel(new.log.level.upper())
         if restart:
             detail = f"these changes need a restart: {', '.join(restart)}"
-            agent.emit(Event("reload_partial", "warning", agent.loaded.path.name, detail))
+            parts.emit(Event("reload_partial", "warning", parts.loaded.path.name, detail))
         else:
             log.info("configuration reloaded")
 
@@ -200,17 +198,17 @@ class Control:
 
     def _feed_watchdog(self) -> None:
         """Only while every worker makes progress; a lost camera or broker is bounded waiting, which is progress."""
-        silent = [worker.name for worker in self._agent.workers() if worker.silent()]
+        silent = [worker.name for worker in self._parts.workers() if worker.silent()]
         if silent:
-            self._agent.notifier.status(f"no progress: {', '.join(silent)}")
+            self._parts.notifier.status(f"no progress: {', '.join(silent)}")
             return
-        self._agent.notifier.watchdog()
-        self._agent.notifier.status(self.reports.status_line())
+        self._parts.notifier.watchdog()
+        self._parts.notifier.status(self.reports.status_line())
 
     def _setting_record(self, pipeline: str, setting: str) -> Record:
-        value = jsonable(self._agent.pipelines[pipeline].settings[setting])
-        topic = self._agent.topics.setting(pipeline, setting)
+        value = jsonable(self._parts.pipelines[pipeline].settings[setting])
+        topic = self._parts.topics.setting(pipeline, setting)
         return self._retained(topic, Schema.SETTING, setting_body(pipeline, setting, value))
 
     def _retained(self, topic: str, schema: Schema, body: bytes, kind: Kind = Kind.STATE) -> Record:
-        return Record(kind, topic, schema, body, self._agent.clock.monotonic_ns(), retain=True)
+        return Record(kind, topic, schema, body, self._parts.clock.monotonic_ns(), retain=True)

@@ -3,49 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import edge_agent
 from edge_agent.core.settings import PARSERS
 from edge_agent.io.board import memory_rss_mb, read_board, temperature_c, throttled
-
-if TYPE_CHECKING:
-    from edge_agent.agent import Agent
+from edge_agent.parts import Parts
 
 REQUESTS = ("ping", "info")
 RATE_WINDOW_NS = 5 * 10**9  # the status line's rate is the mean over at least that long
 
 
 class Reports:
-    """Reads the agent's parts; changes nothing."""
+    """Reads the parts; changes nothing."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self.broker_detail = "connecting"
-        self._started_ns = agent.clock.monotonic_ns()
+        self._started_ns = parts.clock.monotonic_ns()
         self._marks: dict[str, tuple[int, int]] = {}
         self._rates: dict[str, float] = {}
 
     def info(self) -> dict[str, Any]:
         """Who this is and what it runs, as ``info`` and ``request/info`` give it."""
-        agent = self._agent
+        parts = self._parts
         board = read_board()
         return {
-            "device": agent.topics.device,
-            "boot_id": agent.boot_id,
+            "device": parts.topics.device,
+            "boot_id": parts.boot_id,
             "agent": edge_agent.__version__,
-            "groups": list(agent.config.device.groups),
+            "groups": list(parts.config.device.groups),
             "board": {"model": board.model, "arch": board.arch, "cpus": board.cpus, "memory_mb": board.memory_mb},
-            "profile": agent.loaded.profile.name,
+            "profile": parts.loaded.profile.name,
             "configuration_schema": 1,
             "capabilities": {"settings": list(PARSERS), "requests": list(REQUESTS)},
-            "pipelines": {name: self._pipeline_info(name) for name in agent.pipelines},
+            "pipelines": {name: self._pipeline_info(name) for name in parts.pipelines},
         }
 
     def summary(self) -> str:
         """One line for the log when the process ends."""
         parts = []
-        for name, pipeline in self._agent.pipelines.items():
+        for name, pipeline in self._parts.pipelines.items():
             counters = pipeline.counters
             lost = counters.discards()
             parts.append(
@@ -55,27 +53,27 @@ class Reports:
         return "; ".join(parts)
 
     def status_line(self) -> str:
-        agent = self._agent
-        parts = []
-        for name, pipeline in agent.pipelines.items():
+        parts = self._parts
+        lines = []
+        for name, pipeline in parts.pipelines.items():
             info = pipeline.engine.runtime.info
-            camera = agent.cameras[pipeline.config.camera]
-            parts.append(
+            camera = parts.cameras[pipeline.config.camera]
+            lines.append(
                 f"{name} {self._rate(name):.1f}/s {info.delegate} {pipeline.engine.identity.name} camera {camera.state}"
             )
-        report = agent.publisher.report()
-        return f"{'; '.join(parts)}; broker {self.broker_detail}; waiting {report['waiting']}"
+        report = parts.publisher.report()
+        return f"{'; '.join(lines)}; broker {self.broker_detail}; waiting {report['waiting']}"
 
     def stats(self, commands_ignored: Mapping[str, int]) -> dict[str, Any]:
-        agent = self._agent
+        parts = self._parts
         return {
-            "device": agent.topics.device,
-            "boot_id": agent.boot_id,
+            "device": parts.topics.device,
+            "boot_id": parts.boot_id,
             "uptime_s": self.uptime_s(),
-            "pipelines": {name: self._pipeline_stats(name) for name in agent.pipelines},
-            "cameras": {name: camera.report() for name, camera in agent.cameras.items()},
-            "sensors": {name: sensor.report() for name, sensor in agent.sensors.items()},
-            "outbox": agent.publisher.report(),
+            "pipelines": {name: self._pipeline_stats(name) for name in parts.pipelines},
+            "cameras": {name: camera.report() for name, camera in parts.cameras.items()},
+            "sensors": {name: sensor.report() for name, sensor in parts.sensors.items()},
+            "outbox": parts.publisher.report(),
             "commands_ignored": dict(commands_ignored),
             "temperature_c": temperature_c(),
             "throttled": throttled(),
@@ -83,12 +81,12 @@ class Reports:
         }
 
     def _pipeline_stats(self, name: str) -> dict[str, Any]:
-        pipeline = self._agent.pipelines[name]
+        pipeline = self._parts.pipelines[name]
         return {**pipeline.counters.report(), "late_readings": pipeline.late_readings()}
 
     def _rate(self, name: str) -> float:
         """Predictions per second over the last full window."""
-        now_ns, predictions = self._agent.clock.monotonic_ns(), self._agent.pipelines[name].counters.get("predictions")
+        now_ns, predictions = self._parts.clock.monotonic_ns(), self._parts.pipelines[name].counters.get("predictions")
         before, since_ns = self._marks.setdefault(name, (0, self._started_ns))
         if now_ns - since_ns >= RATE_WINDOW_NS:
             self._rates[name] = (predictions - before) * 1e9 / (now_ns - since_ns)
@@ -96,10 +94,10 @@ class Reports:
         return self._rates.get(name, 0.0)
 
     def _pipeline_info(self, name: str) -> dict[str, Any]:
-        model = self._agent.models[name]
+        model = self._parts.models[name]
         identity, info = model.engine.identity, model.engine.runtime.info
         return {
-            "camera": self._agent.pipelines[name].config.camera,
+            "camera": self._parts.pipelines[name].config.camera,
             "model": {"name": identity.name, "version": identity.version, "sha256": identity.sha256},
             "delegate": info.delegate,
             "delegated": info.delegated,
@@ -109,4 +107,4 @@ class Reports:
         }
 
     def uptime_s(self) -> float:
-        return round((self._agent.clock.monotonic_ns() - self._started_ns) / 1e9, 1)
+        return round((self._parts.clock.monotonic_ns() - self._started_ns) / 1e9, 1)

@@ -18,7 +18,7 @@ LINES_MOST = 350
 
 VALUES = frozenset({"records", "errors", "limits", "config.units", "config.schema"})
 # The composition root: the only place, beside the commands, where io meets core.
-AGENT = frozenset({"agent", "assembly", "control", "loading", "reports"})
+AGENT = frozenset({"agent", "assembly", "control", "loading", "parts", "reports"})
 
 
 @dataclass(frozen=True)

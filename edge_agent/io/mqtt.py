@@ -7,6 +7,7 @@ handed over leaves in one way only: acknowledged, or lost with the process.
 from __future__ import annotations
 
 import ssl
+import sys
 import threading
 from collections.abc import Callable
 from functools import lru_cache
@@ -164,7 +165,9 @@ class MqttBroker:
             self._on_change(True, f"connected to {self._config.host}:{self._config.port}")
 
     def _connect_failed(self, _client: paho.Client, _data: Any) -> None:
-        self._on_change(False, f"{self._config.host}:{self._config.port} can't be reached")
+        error = sys.exc_info()[1]  # paho calls from its except block and does not hand the reason on
+        why = f": {getattr(error, 'strerror', None) or error}" if error else ""
+        self._on_change(False, f"{self._config.host}:{self._config.port} can't be reached{why}")
 
     def _disconnected(
         self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any

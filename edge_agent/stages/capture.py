@@ -6,7 +6,7 @@ The thread that reads is the thread that closes. A camera that fails never stops
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from edge_agent import limits
@@ -39,25 +39,25 @@ class CameraWorker(Worker):
     def __init__(
         self,
         name: str,
-        make: Callable[[], Camera],
+        camera: Camera,
         consumers: Sequence[FrameConsumer],
         services: Services,
     ) -> None:
+        """``camera`` is opened again after each loss: the same object, so that a file's media time goes on."""
         super().__init__(f"camera {name}", services)
         self.camera_name = name
         self.state = "opening"  # opening | streaming | lost | ended
         self.frames = self.failures = self.reopened = 0
-        self._make = make
+        self._camera = camera
         self._consumers = consumers
         self._backoff = Backoff(limits.BACKOFF_FIRST_S, limits.BACKOFF_LAST_S)
 
     def work(self) -> None:
         while not self.services.stopping.is_set():
             self.beat()
-            camera = self._make()
             try:
-                camera.open()
-                self._stream(camera)
+                self._camera.open()
+                self._stream(self._camera)
                 if not self.services.stopping.is_set():
                     self.state = "ended"
                     self.services.emit(
@@ -67,7 +67,7 @@ class CameraWorker(Worker):
             except DeviceError as error:
                 self._lost(error)
             finally:
-                camera.close()
+                self._camera.close()
             self._pause(self._backoff.next(random.random()))
 
     def report(self) -> dict[str, object]:

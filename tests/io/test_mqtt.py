@@ -113,4 +113,4 @@ def test_a_topic_is_heard_whenever_it_was_asked_for(broker: Mosquitto, tmp_path:
 def test_a_broker_that_is_there_is_reachable_and_one_that_is_not_is_said(broker: Mosquitto, tmp_path: Path) -> None:
     assert reachable(MqttConfig(port=broker.port), tmp_path) is None
     absent = free_port()
-    assert reachable(MqttConfig(port=absent), tmp_path) == f"127.0.0.1:{absent} can't be reached"
+    assert reachable(MqttConfig(port=absent), tmp_path) == f"127.0.0.1:{absent} can't be reached: Connection refused"

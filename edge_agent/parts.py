@@ -1,0 +1,47 @@
+"""The parts of one daemon: put in by agent.py, read by control.py and reports.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event as ThreadEvent
+
+from edge_agent.assembly import LoadedModel
+from edge_agent.config.load import LoadedConfig
+from edge_agent.config.schema import Config
+from edge_agent.core.wire import Topics
+from edge_agent.io.systemd import Notifier
+from edge_agent.ports import Clock
+from edge_agent.records import Event
+from edge_agent.stages.capture import CameraWorker
+from edge_agent.stages.pipeline import Pipeline
+from edge_agent.stages.publisher import Publisher
+from edge_agent.stages.results import ResultStage
+from edge_agent.stages.sensing import SensorWorker
+
+
+@dataclass
+class Parts:
+    """Models, stages and pipelines by the pipeline's name; cameras and sensors by their own."""
+
+    loaded: LoadedConfig
+    boot_id: str
+    topics: Topics
+    clock: Clock
+    notifier: Notifier
+    stopping: ThreadEvent
+    emit: Callable[[Event], None]
+    publisher: Publisher = field(init=False)
+    models: dict[str, LoadedModel] = field(default_factory=dict)
+    stages: dict[str, ResultStage] = field(default_factory=dict)
+    pipelines: dict[str, Pipeline] = field(default_factory=dict)
+    cameras: dict[str, CameraWorker] = field(default_factory=dict)
+    sensors: dict[str, SensorWorker] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        return self.loaded.config
+
+    def workers(self) -> list[Publisher | Pipeline | CameraWorker | SensorWorker]:
+        """In the order in which they start: who takes before who gives."""
+        return [self.publisher, *self.pipelines.values(), *self.sensors.values(), *self.cameras.values()]
