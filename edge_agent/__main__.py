@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +25,20 @@ USAGE_ERROR = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 good, 1 a bad result, 2 usage or configuration, 3 a device is absent."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of our output went away, for example `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # the output itself can't be written: a full disk
+        print(f"edge-agent: {error.strerror or error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments or [""]
     if name in ("-h", "--help", "--version"):
         print(f"edge-agent {edge_agent.__version__}" if name == "--version" else _help())
@@ -39,12 +55,12 @@ def _run(name: str, rest: Sequence[str]) -> int:
         return int(importlib.import_module(f"edge_agent.commands.{name}").main(rest))
     except EdgeAgentError as error:
         print(f"edge-agent {name}: {error}", file=sys.stderr)
+        if "--json" in rest:
+            answer = {"schema": "edge-agent/error/1", "ok": False, "error": str(error), "exit_code": error.exit_code}
+            print(json.dumps(answer))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output went away, for example `| head`
-        sys.stderr.close()
-        return 0
 
 
 def _help() -> str:

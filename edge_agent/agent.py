@@ -39,7 +39,8 @@ from edge_agent.records import Event
 from edge_agent.stages.capture import CameraWorker, FrameConsumer
 from edge_agent.stages.counters import PipelineCounters
 from edge_agent.stages.further_images import FurtherConsumer
-from edge_agent.stages.pipeline import MediaSensor, Pipeline, Slots, slots_needed
+from edge_agent.stages.media import MediaSensor
+from edge_agent.stages.pipeline import Pipeline, Slots, slots_needed
 from edge_agent.stages.publisher import Publisher
 from edge_agent.stages.results import ResultStage
 from edge_agent.stages.sensing import ReadingSink, SensorWorker
@@ -74,6 +75,7 @@ class Agent:
             Outbox(self.config.outbox.memory, self.config.outbox.max_age),
             self.topics,
             self.control.greeting,
+            self.control.farewell,
             self._refused,
             self.services,
         )
@@ -94,8 +96,8 @@ class Agent:
         """Until SIGTERM, SIGINT or the death of a thread. Returns the exit code. Raises what keeps it from starting."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._load_models()
-        self.broker.subscribe(self.topics.set_filter, self.control.received)
-        self.broker.subscribe(self.topics.request_filter, self.control.received)
+        for commands in (self.topics.set_filter, self.topics.request_filter):
+            self.broker.subscribe(commands, self.control.received, retain_as_published=True)
         self.broker.start()  # connects while the rest is built; the publisher greets when it runs
         for pipeline in self.config.pipeline:
             self._add_pipeline(pipeline)
@@ -136,8 +138,6 @@ class Agent:
             pipeline.close()
         for worker in [*self.parts.cameras.values(), *self.parts.sensors.values(), *self.parts.pipelines.values()]:
             worker.join(limits.STOP_JOIN_S)
-        self.publisher.settled().wait(limits.STOP_JOIN_S)  # the last statistics count the last results
-        self.control.publish_stats()
         self.publisher.stop()
         self.publisher.join(limits.STOP_FLUSH_S + limits.STOP_JOIN_S)
         self.broker.stop()
@@ -173,11 +173,12 @@ class Agent:
         engine = self.parts.models[config.name].engine
         camera = next(camera for camera in self.config.camera if camera.name == config.camera)
         lossless = _drop(camera) == "none"
-        media = [
-            MediaSensor(create_series(sensor, self.loaded.folder), converters(sensor))
+        aligner = make_aligner(config, self.config, engine)
+        media = {
+            sensor.name: MediaSensor(create_series(sensor, self.loaded.folder), converters(sensor), aligner.ahead_ns)
             for sensor in self.config.sensor
             if sensor.timeline == "media" and sensor.name in sensors_of(config)
-        ]
+        }
         counters = PipelineCounters()
         stage = self.parts.stages[config.name] = ResultStage(
             config,
@@ -191,7 +192,7 @@ class Agent:
         self.parts.pipelines[config.name] = Pipeline(
             config,
             engine,
-            make_aligner(config, self.config, engine),
+            aligner,
             media,
             Slots(slots_needed(config, camera.fps or UNKNOWN_FPS), newest=not lossless),
             counters,
@@ -209,8 +210,8 @@ class Agent:
                     consumers.append(FurtherConsumer(pipeline.further, tensor))
         if not consumers:
             return
-        camera = create_camera(config, self.clock, self.loaded.folder, self.stopping)
-        worker = CameraWorker(config.name, camera, consumers, self.services)
+        source = create_camera(config, self.clock, self.loaded.folder, self.stopping)
+        worker = CameraWorker(config.name, source, consumers, self.services)
         worker.silence_most_s = max(worker.silence_most_s, 4 * config.timeout.seconds)
         self.parts.cameras[config.name] = worker
 
@@ -238,7 +239,8 @@ class Agent:
     # --- from the network thread ---------------------------------------------------------------------------------
 
     def _connection_changed(self, up: bool, detail: str) -> None:
-        log.log(logging.INFO if up else logging.WARNING, "broker: %s", detail)
+        expected = up or self.stopping.is_set()
+        log.log(logging.INFO if expected else logging.WARNING, "broker: %s", detail)
         self.control.reports.broker_detail = detail
         self.publisher.connection(up)
 

@@ -68,18 +68,21 @@ def _running(file: ModelFile, chosen: Chosen) -> ModelFile:
 
 def read_labels(path: Path) -> str:
     """The text of a labels file. Raises ConfigError."""
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: the labels can't be read: not a file")
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: the labels can't be read: {error}; give a text file with one label a line"
-        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path}: the labels can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: the labels are not UTF-8 text; give a file with one label a line") from None
 
 
 def make_aligner(pipeline: PipelineConfig, config: Config, engine: Engine) -> Aligner:
     """The aligner for a pipeline's features and attached sensors. Raises ConfigError where they do not fit."""
     sensors = {sensor.name: sensor for sensor in config.sensor}
     features = {feature.name: feature for item in engine.card.feature_inputs for feature in item.features}
+    _check_images(pipeline, tuple(engine.images))
     _check_features(pipeline, features)
     wanted = [_feature(pipeline, sensors, name, features[name]) for name in features]
     for sensor_name in pipeline.attach:
@@ -112,6 +115,15 @@ def silence_s(sensor: SensorConfig) -> float:
         return math.inf
     polled = kind in ("iio", "hwmon", "command")
     return max(sensor.timeout.seconds, 2 * sensor.interval.seconds if polled else 0.0)
+
+
+def _check_images(pipeline: PipelineConfig, tensors: tuple[str, ...]) -> None:
+    for tensor in pipeline.images:
+        if tensor not in tensors:
+            known = ", ".join(tensors) or "none"
+            raise ConfigError(
+                f"pipeline {pipeline.name!r}: images: the model has no image input {tensor!r}; it has: {known}"
+            )
 
 
 def _check_features(pipeline: PipelineConfig, features: Mapping[str, Feature]) -> None:

@@ -29,7 +29,7 @@ class Control:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.reports = Reports(parts)
         self._read = parts.config  # the configuration as last read; parts.config is what the process started with
-        self._ignored = {"retained": 0, "expired": 0, "too_large": 0}
+        self._ignored = {"retained": 0, "expired": 0, "too_large": 0, "too_many": 0}
         self._requests: dict[str, Callable[[], dict[str, Any]]] = {"ping": self._ping, "info": self.reports.info}
 
     # --- from other threads --------------------------------------------------------------------------------------
@@ -38,6 +38,8 @@ class Control:
         """A command from MQTT, on the network thread. A retained one is somebody's past, not a command for now."""
         if retained:
             self._ignored["retained"] += 1
+        elif self._queue.qsize() >= limits.COMMANDS_WAITING_MOST:
+            self._ignored["too_many"] += 1
         elif len(topic) + len(payload) > limits.COMMAND_BYTES_MOST:  # the answer's topic is as long as the question's
             self._ignored["too_large"] += 1
         else:
@@ -77,9 +79,12 @@ class Control:
             records += [self._setting_record(name, setting) for setting in PARSERS]
         return records
 
+    def farewell(self) -> list[Record]:
+        """The last statistics of a clean stop."""
+        return [self._stats_record()]
+
     def publish_stats(self) -> None:
-        body = object_body(self.reports.stats(self._ignored))
-        self._parts.publisher.publish(self._retained(self._parts.topics.stats, Schema.STATS, body, Kind.STATS))
+        self._parts.publisher.publish(self._stats_record())
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -112,11 +117,13 @@ class Control:
                 raise ValueError(f"no pipeline {pipeline!r}; known: {', '.join(self._parts.pipelines)}")
             if setting not in PARSERS:
                 raise ValueError(f"no setting {setting!r}; known: {', '.join(PARSERS)}")
-            self.apply(pipeline, setting, PARSERS[setting](command.value))
+            value = PARSERS[setting](command.value)
+            self.apply(pipeline, setting, value)
         except ValueError as error:
             self._refuse(("set", pipeline, setting), command, str(error))
             return
-        self._respond("set", response_body(command.transaction, {"pipeline": pipeline, "setting": setting}, None))
+        done = {"pipeline": pipeline, "setting": setting, "value": jsonable(value)}
+        self._respond("set", response_body(command.transaction, done, None))
 
     def apply(self, pipeline: str, setting: str, value: Any) -> None:
         """Change one setting of one pipeline and publish it."""
@@ -204,6 +211,10 @@ class Control:
             return
         self._parts.notifier.watchdog()
         self._parts.notifier.status(self.reports.status_line())
+
+    def _stats_record(self) -> Record:
+        body = object_body(self.reports.stats(self._ignored))
+        return self._retained(self._parts.topics.stats, Schema.STATS, body, Kind.STATS)
 
     def _setting_record(self, pipeline: str, setting: str) -> Record:
         value = jsonable(self._parts.pipelines[pipeline].settings[setting])

@@ -33,6 +33,9 @@ PUBLISH_QUEUE: Final = 64
 # The largest command payload that is looked at: settings are words and numbers.
 COMMAND_BYTES_MOST: Final = 4096
 
+# Commands that wait for the main thread; a flood beyond that is counted and ignored.
+COMMANDS_WAITING_MOST: Final = 256
+
 # A clean stop must fit well into systemd's TimeoutStopSec.
 STOP_FLUSH_S: Final = 3.0
 

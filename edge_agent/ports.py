@@ -99,8 +99,9 @@ class Broker(Protocol):
         Raises TransportError when not connected; nothing is kept in that case.
         """
 
-    def subscribe(self, topic: str, handler: MessageHandler) -> None:
-        """Ask for a topic filter now and after every reconnection."""
+    def subscribe(self, topic: str, handler: MessageHandler, *, retain_as_published: bool = False) -> None:
+        """Ask for a topic filter now and after every reconnection. ``retain_as_published``: the handler's retained flag
+        is the publisher's (MQTT 5), so that a retained message is known as one even when it arrives live."""
 
     def window(self) -> int:
         """How many QoS 1 messages may be unacknowledged at once; 0 while not connected."""

@@ -72,13 +72,21 @@ class Reports:
             "uptime_s": self.uptime_s(),
             "pipelines": {name: self._pipeline_stats(name) for name in parts.pipelines},
             "cameras": {name: camera.report() for name, camera in parts.cameras.items()},
-            "sensors": {name: sensor.report() for name, sensor in parts.sensors.items()},
+            "sensors": self._sensors(),
             "outbox": parts.publisher.report(),
             "commands_ignored": dict(commands_ignored),
             "temperature_c": temperature_c(),
             "throttled": throttled(),
-            "memory_mb": memory_rss_mb(),
+            "memory_mb": _one_decimal(memory_rss_mb()),
         }
+
+    def _sensors(self) -> dict[str, object]:
+        live: dict[str, object] = {name: sensor.report() for name, sensor in self._parts.sensors.items()}
+        # one that runs with several videos is read by each of their pipelines: the last one stands for it
+        played = {
+            name: sensor.report() for item in self._parts.pipelines.values() for name, sensor in item.media.items()
+        }
+        return live | played
 
     def _pipeline_stats(self, name: str) -> dict[str, Any]:
         pipeline = self._parts.pipelines[name]
@@ -108,3 +116,7 @@ class Reports:
 
     def uptime_s(self) -> float:
         return round((self._parts.clock.monotonic_ns() - self._started_ns) / 1e9, 1)
+
+
+def _one_decimal(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

@@ -18,12 +18,13 @@ from edge_agent.errors import ConfigError, DeviceError, EdgeAgentError, Transpor
 from edge_agent.io.cameras import create_camera
 from edge_agent.io.clock import SystemClock
 from edge_agent.io.model_file import read_model
-from edge_agent.io.mqtt import reachable
+from edge_agent.io.mqtt import MqttBroker, reachable
 from edge_agent.io.sensors import create_sensor, create_series
 from edge_agent.loading import load_configuration, model_request
 from edge_agent.ports import MessageHandler
 
 SCHEMA = "edge-agent/check/1"
+UNTRIED = "understood; --devices tries it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +58,20 @@ def main(argv: Sequence[str]) -> int:
 def check(loaded: LoadedConfig, devices: bool) -> list[Finding]:
     """Everything that can be said, the good too, in the order of the file."""
     config = loaded.config
-    findings = [Finding(str(loaded.path), "ok", f"{len(config.pipeline)} pipelines, profile {loaded.profile.name}")]
+    findings = [
+        Finding(str(loaded.path), "ok", f"read; pipelines: {len(config.pipeline)}, profile {loaded.profile.name}")
+    ]
     findings += [Finding("configuration", "warn", warning) for warning in loaded.warnings]
     files = check_files(loaded)
     findings += [Finding("files", "fail", problem, ConfigError.exit_code) for problem in files.problems]
     findings += [Finding("files", "warn", warning) for warning in files.warnings]
     for pipeline in config.pipeline:
         findings.append(_try(f"pipeline {pipeline.name}", partial(_pipeline, loaded, pipeline, devices)))
-    if devices:
-        for camera in config.camera:
-            findings.append(_try(f"camera {camera.name}", partial(_camera, loaded, camera)))
-        for sensor in config.sensor:
-            findings.append(_try(f"sensor {sensor.name}", partial(_sensor, loaded, sensor)))
-        findings.append(_try("broker", partial(_broker, loaded)))
+    for camera in config.camera:
+        findings.append(_try(f"camera {camera.name}", partial(_camera, loaded, camera, devices)))
+    for sensor in config.sensor:
+        findings.append(_try(f"sensor {sensor.name}", partial(_sensor, loaded, sensor, devices)))
+    findings.append(_try("broker", partial(_broker, loaded, devices)))
     return findings
 
 
@@ -99,8 +101,10 @@ def _because(reason: str) -> str:
     return f" ({reason})" if reason else ""
 
 
-def _camera(loaded: LoadedConfig, config: CameraConfig) -> str:
+def _camera(loaded: LoadedConfig, config: CameraConfig, devices: bool) -> str:
     camera = create_camera(config, SystemClock(), loaded.folder, threading.Event())
+    if not devices:
+        return UNTRIED
     try:
         camera.open()
         if camera.grab() is None:
@@ -111,13 +115,13 @@ def _camera(loaded: LoadedConfig, config: CameraConfig) -> str:
     return f"{width}x{height}"
 
 
-def _sensor(loaded: LoadedConfig, config: SensorConfig) -> str:
+def _sensor(loaded: LoadedConfig, config: SensorConfig, devices: bool) -> str:
     if config.timeline == "media":
-        rows = create_series(config, loaded.folder).until(0)
-        return f"{len(rows)} rows at the start"
-    if config.source.startswith("mqtt:"):
-        return "delivered by the broker; nothing to open"
+        create_series(config, loaded.folder)
+        return "its rows can be read"
     sensor = create_sensor(config, SystemClock(), loaded.folder, subscribe=_no_subscription, stopping=threading.Event())
+    if not devices or config.source.startswith("mqtt:"):
+        return UNTRIED
     try:
         sensor.open()
         sample = sensor.read(config.timeout.seconds)
@@ -132,8 +136,12 @@ def _no_subscription(_topic: str, _handler: MessageHandler) -> None:
     """A check does not connect as the daemon would."""
 
 
-def _broker(loaded: LoadedConfig) -> str:
+def _broker(loaded: LoadedConfig, devices: bool) -> str:
     mqtt = loaded.config.mqtt
+    # reads the password and the certificates: what is wrong with them keeps the daemon from starting
+    MqttBroker(mqtt, loaded.folder, "", None, lambda _up, _detail: None, lambda _token, _refusal: None)
+    if not devices:
+        return UNTRIED
     reason = reachable(mqtt, loaded.folder)
     if reason is not None:
         raise TransportError(f"{reason}; the daemon would start and wait for it")

@@ -20,4 +20,4 @@ def add_config(arguments: argparse.ArgumentParser) -> None:
 
 
 def add_json(arguments: argparse.ArgumentParser) -> None:
-    arguments.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    arguments.add_argument("--json", action="store_true", help="print JSON instead of text, one object a line")

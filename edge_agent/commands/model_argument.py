@@ -28,7 +28,13 @@ def add_model(arguments: argparse.ArgumentParser) -> None:
         "--delegate", action="append", metavar="NAME", help="back-ends in order (default: xnnpack, cpu)"
     )
     cores = os.cpu_count() or 1
-    arguments.add_argument("--threads", type=int, default=max(1, min(4, cores - 1)), help="of the interpreter")
+    arguments.add_argument("--threads", type=_threads, default=max(1, min(4, cores - 1)), help="of the interpreter")
+
+
+def _threads(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 to 64")
+    return int(text)
 
 
 def model_argument(options: argparse.Namespace) -> ModelRequest:
@@ -55,8 +61,10 @@ def _card(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--card {path}: can't be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"--card {path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--card {path}: not UTF-8 text") from None
     if path.suffix != ".json":
         return parse_toml(text, str(path))
     try:

@@ -91,9 +91,19 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--feature", action="append", default=[], metavar="NAME=VALUE", help="one sensor value, in the card's unit"
     )
-    arguments.add_argument("--threshold", type=float, help="least score, 0 to 1 (default: the card's)")
+    arguments.add_argument("--threshold", type=_score, help="least score, 0 to 1 (default: the card's)")
     add_json(arguments)
     return arguments
+
+
+def _score(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 1")
+    return value
 
 
 def _features(arguments: Sequence[str]) -> dict[str, float | None]:
@@ -159,6 +169,9 @@ def _text(model: LoadedModel, prediction: Prediction) -> str:
         value = "missing" if reading.value is None else f"{reading.value:g} {reading.unit}"
         flags = f"  [{', '.join(flag.value for flag in reading.flags)}]" if reading.flags else ""
         lines.append(f"reading   {name} = {value}{flags}")
+    filled = [name for name, reading in prediction.readings.items() if Flag.FILLED in reading.flags]
+    if filled:
+        lines.append(f"note      the answer rests on the card's fill values for {', '.join(filled)}")
     latency = prediction.latency
     lines.append(f"latency   invoke {latency.invoke / 1e6:.2f} ms, total {latency.total / 1e6:.2f} ms")
     return "\n".join(lines)

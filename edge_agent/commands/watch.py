@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import queue
 import sys
 from collections.abc import Sequence
@@ -30,32 +31,43 @@ def main(argv: Sequence[str]) -> int:
     broker.start()
     try:
         return _follow(lines, mqtt, options)
+    except KeyboardInterrupt:  # the way to end it
+        return 0
     finally:
         broker.stop()
 
 
 def _follow(lines: queue.SimpleQueue[Any], mqtt: MqttConfig, options: argparse.Namespace) -> int:
-    connected = False
+    connected = was_connected = False
     printed = 0
     while options.count is None or printed < options.count:
         try:
-            item = lines.get(timeout=None if connected else FIRST_ANSWER_S)
+            item = lines.get(timeout=None if was_connected else FIRST_ANSWER_S)
         except queue.Empty:
             item = False
-        if item is False and not connected:
+        if item is False and not connected and not was_connected:
             raise TransportError(
                 f"{mqtt.host}:{mqtt.port}: no broker answers there; is it running, are host and port right?"
             )
         if isinstance(item, bool):
-            connected = True
-            if not item:
-                print("broker lost; waiting for it", file=sys.stderr)
+            if item != connected:
+                print("connected; waiting for messages" if item else "broker lost; waiting for it", file=sys.stderr)
+            connected, was_connected = item, True
             continue
         topic, payload = item
-        line = payload.decode("utf-8", "replace") if options.json else describe(topic, payload)
+        line = _as_json(topic, payload) if options.json else describe(topic, payload)
         printed += "/prediction/" in topic
         print(line, flush=True)
     return 0
+
+
+def _as_json(topic: str, payload: bytes) -> str:
+    """The payload as it is, or, where it is plain text (availability), an object around it."""
+    text = payload.decode("utf-8", "replace")
+    if text.startswith("{"):
+        return text
+    *_, device, name = topic.split("/")
+    return json.dumps({"device": device, name: text})
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -115,5 +127,6 @@ def _output(output: dict[str, Any]) -> str:
 
 
 def _reading(name: str, reading: dict[str, Any]) -> str:
-    value = "-" if reading["value"] is None else f"{reading['value']:g}{reading['unit']}"
-    return f"{name}={value}{'!' if reading['flags'] else ''}"
+    value = "-" if reading["value"] is None else f"{reading['value']:g} {reading['unit']}".rstrip()
+    flags = f" [{', '.join(reading['flags'])}]" if reading["flags"] else ""
+    return f"{name} = {value}{flags}"

@@ -7,12 +7,13 @@ from typing import Final
 
 from edge_agent.config.finding import Finding, at, at_time
 from edge_agent.config.schema import CameraConfig, Config, PipelineConfig, SensorConfig
-from edge_agent.config.sources import is_live_camera
+from edge_agent.config.sources import is_live_camera, kind
 from edge_agent.config.words import duration_text, key_path, show
 
 _S: Final = 10**9
 _FOREVER: Final = 3650 * 86400 * _S
 _KEEPALIVE_MOST: Final = 65535 * _S  # two bytes on the wire (MQTT 5, 3.1.2.10)
+_POLLED: Final = ("command", "hwmon", "iio")  # sensors that are asked every `interval`
 _SLOWEST_RATE: Final = 1 / 86400  # one frame a day: slower than that is a mistake in the unit
 
 
@@ -27,6 +28,7 @@ def _clocks(config: Config) -> Iterator[Finding]:
             place = at(key_path(f"pipeline[{i}].images", tensor), name)
             yield from _same_pace(place, camera, cameras[name])
         yield from _interpolation(f"pipeline[{i}].align", pipeline, sensors)
+        yield from _between_polls(f"pipeline[{i}].align", pipeline, sensors)
 
 
 def _sensors_of(
@@ -64,6 +66,20 @@ def _interpolation(where: str, pipeline: PipelineConfig, sensors: dict[str, Sens
     if pipeline.align.method == "interpolate" and pipeline.align.wait == 0 and live:
         text = 'a live reading after the frame is never there yet, so "interpolate" takes the nearest: set wait'
         yield Finding(at_time(f"{where}.wait", 0), text, fatal=False)
+
+
+def _between_polls(where: str, pipeline: PipelineConfig, sensors: dict[str, SensorConfig]) -> Iterator[Finding]:
+    skew = pipeline.align.max_skew
+    if pipeline.align.method != "nearest":
+        return
+    for sensor in {sensor.name: sensor for _, sensor in _sensors_of(where, pipeline, sensors)}.values():
+        if kind(sensor.source) in _POLLED and sensor.interval > 2 * skew:
+            text = (
+                f"pipeline {show(pipeline.name)} takes the nearest reading, but sensor {show(sensor.name)} is asked "
+                f"every {show(duration_text(sensor.interval))}, so many frames have none that near: "
+                'set method = "hold" with max_age, or a larger max_skew'
+            )
+            yield Finding(at_time(f"{where}.max_skew", skew), text, fatal=False)
 
 
 def _durations(config: Config) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ The only reader of agent.toml. What the machine is comes in as arguments, so tha
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +95,8 @@ def device_id(host_name: str, file: str) -> str:
 
 def _read(path: Path) -> str:
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe would never end
+            raise ConfigError(f"{path}: not a file; name the configuration, such as agent.toml")
         with path.open("rb") as file:
             content = file.read(_BYTES_MOST + 1)
     except FileNotFoundError:

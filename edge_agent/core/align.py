@@ -79,6 +79,11 @@ class Aligner:
         self._decided: list[tuple[int, dict[str, _Seen]]] = []  # by frame time
         self.late = 0
 
+    @property
+    def ahead_ns(self) -> int:
+        """How far after a frame a reading may be used."""
+        return self._after
+
     def __len__(self) -> int:
         """How many readings are held."""
         return sum(len(kept) for kept in self._kept.values())

@@ -72,7 +72,7 @@ class ClassificationOutput(_Strict, frozen=True, kw_only=True, tag_field="task",
     labels: tuple[str, ...] | str | None = None  # the list, or the name of an associated or neighbouring file
     activation: Literal["none", "softmax", "sigmoid"] = "none"  # what is still to be applied to the real values
     top_k: Annotated[int, Meta(ge=1, le=1000)] = 5
-    threshold: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    threshold: Annotated[float, Meta(ge=0, le=1)] | None = None  # None: every score, logits below 0 too
 
 
 class DetectionOutput(_Strict, frozen=True, kw_only=True, tag_field="task", tag="detection"):

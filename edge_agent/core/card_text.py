@@ -146,7 +146,8 @@ def _output_blocks(outputs: Sequence[TensorSpec]) -> Iterator[list[str]]:
     detector = set(POSTPROCESS) <= names
     if detector:
         keys = zip(("boxes", "classes", "scores", "count"), POSTPROCESS, strict=True)
-        yield ['task = "detection"', *(f"{key} = {_quoted(name)}" for key, name in keys)]
+        threshold = "threshold = 0.5  # least score that is published"
+        yield ['task = "detection"', *(f"{key} = {_quoted(name)}" for key, name in keys), threshold]
     for spec in outputs:
         if not (detector and spec.name in POSTPROCESS):
             yield _output_lines(spec)

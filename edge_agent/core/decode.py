@@ -18,7 +18,7 @@ from edge_agent.core.card_schema import (
     RegressionOutput,
 )
 from edge_agent.core.model_card import ResolvedCard
-from edge_agent.core.rounding import significant
+from edge_agent.core.rounding import shortest
 from edge_agent.errors import EdgeAgentError
 from edge_agent.records import Array, Crossing, TensorSpec
 
@@ -60,7 +60,7 @@ class Decoder:
             return self._value(head, tensors)
         return self._anomaly(head, tensors, head.threshold if threshold is None or self._scored else threshold)
 
-    def _classes(self, head: ClassificationOutput, tensors: Mapping[str, Array], threshold: float) -> Payload:
+    def _classes(self, head: ClassificationOutput, tensors: Mapping[str, Array], threshold: float | None) -> Payload:
         raw = tensors[head.tensor].reshape(-1)
         if raw.dtype.kind == "f" and not np.isfinite(raw).all():
             raise _not_finite(head, head.tensor)
@@ -75,9 +75,9 @@ class Decoder:
         else:
             scores = reals
         classes = [
-            {"label": self._label(head.name, index), "index": index, "score": significant(score)}
+            {"label": self._label(head.name, index), "index": index, "score": shortest(score)}
             for index, score in zip(best.tolist(), scores.tolist(), strict=True)
-            if score >= threshold
+            if threshold is None or score >= threshold
         ]
         return {"task": "classification", "classes": classes}
 
@@ -98,7 +98,7 @@ class Decoder:
             if box is not None:
                 index = int(indices[row])
                 label = self._label(head.name, index)
-                boxes.append({"label": label, "index": index, "score": significant(float(scores[row])), "box": box})
+                boxes.append({"label": label, "index": index, "score": shortest(float(scores[row])), "box": box})
         return {"task": "detection", "boxes": boxes}
 
     def _value(self, head: RegressionOutput, tensors: Mapping[str, Array]) -> Payload:
@@ -106,15 +106,15 @@ class Decoder:
         value = float(_real(element, self._specs[head.tensor])[0]) * head.scale + head.offset
         if not math.isfinite(value):
             raise _not_finite(head, head.tensor)
-        return {"task": "regression", "value": significant(value), "unit": head.unit}
+        return {"task": "regression", "value": shortest(value), "unit": head.unit}
 
     def _anomaly(self, head: AnomalyOutput, tensors: Mapping[str, Array], threshold: float) -> Payload:
         (score,) = self._reals(head, head.tensor, tensors, 1).tolist()
         return {
             "task": "anomaly",
-            "score": significant(score),
+            "score": shortest(score),
             "anomalous": score >= threshold,
-            "threshold": significant(threshold),
+            "threshold": shortest(threshold),
         }
 
     def _reals(self, head: OutputCard, tensor: str, tensors: Mapping[str, Array], count: int) -> Array:
@@ -154,7 +154,7 @@ def _in_frame(corners: list[float], crossing: Crossing) -> list[float] | None:
     top, bottom = (min(1.0, max(0.0, y * crossing.scale_y + crossing.offset_y)) for y in (y0, y1))
     if left >= right or top >= bottom:
         return None
-    return [significant(left), significant(top), significant(right), significant(bottom)]
+    return [shortest(left), shortest(top), shortest(right), shortest(bottom)]
 
 
 def _not_finite(head: OutputCard, tensor: str) -> DecodeError:

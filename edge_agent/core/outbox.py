@@ -14,6 +14,8 @@ from msgspec import Struct
 from edge_agent.core.wire import Schema
 from edge_agent.records import DiscardReason
 
+PREDICTION_AFTER = 32  # so many other records in a row, and a waiting prediction has its turn: no flood starves them
+
 
 class Kind(IntEnum):
     """From the first to be discarded to the last."""
@@ -31,12 +33,17 @@ class Record(Struct, frozen=True):
     topic: str
     schema: Schema | None
     body: bytes
-    mono_ns: int  # when the thing happened
+    mono_ns: int  # when the thing happened; for a frame of a file that is media time, which may run ahead
     retain: bool = False
     qos: int = 1
     expiry_s: int | None = None
     pipeline: str | None = None
     arrival_ns: int | None = None  # of the frame, to measure the time to the acknowledgement
+
+    @property
+    def since_ns(self) -> int:
+        """When it was made in this process: what age and ``buffered`` are counted from."""
+        return self.mono_ns if self.arrival_ns is None else self.arrival_ns
 
     @property
     def size(self) -> int:
@@ -59,6 +66,7 @@ class Outbox:
         self._retained: OrderedDict[str, Record] = OrderedDict()
         self._events: deque[Record] = deque()
         self._predictions: deque[Record] = deque()
+        self._passed_over = 0  # records taken since the last prediction, while predictions waited
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -79,12 +87,16 @@ class Outbox:
         """The next record to hand to the network, and what became too old while it waited."""
         discarded = self._expire(now_ns)
         record: Record | None = None
-        if self._retained:
+        if self._predictions and self._passed_over >= PREDICTION_AFTER:
+            record = self._predictions.popleft()
+        elif self._retained:
             record = self._retained.popitem(last=False)[1]
         elif self._events:
             record = self._events.popleft()
         elif self._predictions:
             record = self._predictions.popleft()
+        is_prediction = record is not None and record.kind is Kind.PREDICTION
+        self._passed_over = 0 if is_prediction or not self._predictions else self._passed_over + 1
         self.bytes -= record.size if record else 0
         return record, discarded
 
@@ -116,7 +128,7 @@ class Outbox:
         oldest = now_ns - self._age_most_ns
         discarded = []
         for queue in (self._predictions, self._events):
-            while queue and queue[0].mono_ns < oldest:
+            while queue and queue[0].since_ns < oldest:
                 discarded.append(self._drop(queue, DiscardReason.EXPIRED))
         return discarded
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
-from edge_agent.core.rounding import significant
+from edge_agent.core.rounding import shortest
 from edge_agent.records import DiscardReason
 
 Mode = Literal["every", "change", "interval"]
@@ -64,6 +64,15 @@ class PublishPolicy:
         if self._mode == "change" and not self._changed(outputs):
             return Decision(reason=DiscardReason.UNCHANGED)
         return self._publish(outputs)
+
+    def flush(self, mono_ns: int, outputs: Outputs) -> Decision | None:
+        """At the end of a source or of the process: what the open interval holds, None where it holds nothing.
+
+        ``outputs`` and ``mono_ns`` are those of the last prediction offered.
+        """
+        if self._interval is None or not self._interval.count:
+            return None
+        return self._publish(self._interval.close(mono_ns, outputs))
 
     def _publish(self, outputs: Outputs) -> Decision:
         self._published = outputs
@@ -162,7 +171,7 @@ class _Numbers:
         self._min, self._max = min(self._min, number), max(self._max, number)
 
     def result(self) -> dict[str, object]:
-        return {"min": self._min, "max": self._max, "mean": significant(self._sum / self._count)}
+        return {"min": self._min, "max": self._max, "mean": shortest(self._sum / self._count)}
 
 
 _FOLDS: Final[dict[str, Callable[[], _Fold]]] = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 
-def significant(value: float) -> float:
-    """Seven significant digits: what a float32 holds, the usual multiples of an 8-bit scale to the last digit, and half
-    the bytes of a float64 on the wire."""
-    return float(f"{value:.7g}")
+
+def shortest(value: float) -> float:
+    """The shortest decimal that names the same float32, which is what interpreters compute in: 0.3 and not
+    0.30000001192092896, and 0.32421875 to its last digit."""
+    return float(str(np.float32(value)))

@@ -64,7 +64,9 @@ def parse_publish(value: Any) -> PublishConfig:
     return config
 
 
-def parse_threshold(value: Any) -> float:
+def parse_threshold(value: Any) -> float | None:
+    if value is None:  # what ``setting`` says where nobody set one
+        return None
     if isinstance(value, str):
         try:
             value = float(value)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from edge_agent.core.rounding import significant
+from edge_agent.core.rounding import shortest
 
 Outputs = dict[str, dict[str, object]]
 _Output = Mapping[str, Any]
@@ -74,7 +74,7 @@ class _ClassMean:
             self._drop(self._past.popleft())
         best = sorted(self._sums, key=lambda key: (-self._sums[key], key[0]))[: len(classes)]
         smoothed = [
-            {"label": label, "index": index, "score": significant(self._sums[index, label] / len(self._past))}
+            {"label": label, "index": index, "score": shortest(self._sums[index, label] / len(self._past))}
             for index, label in best
         ]
         return {**output, "classes": smoothed}
@@ -98,7 +98,7 @@ class _NumberMean:
     def add(self, output: _Output) -> dict[str, object]:
         self._past.append(output[self._key])
         mean = math.fsum(self._past) / len(self._past)
-        smoothed: dict[str, object] = {**output, self._key: significant(mean)}
+        smoothed: dict[str, object] = {**output, self._key: shortest(mean)}
         if "threshold" in output and "anomalous" in output:
             smoothed["anomalous"] = mean >= output["threshold"]
         return smoothed

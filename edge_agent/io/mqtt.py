@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent import limits
 from edge_agent.config.schema import MqttConfig
@@ -52,6 +53,7 @@ class MqttBroker:
         self._on_change = on_change
         self._on_acknowledged = on_acknowledged
         self._handlers: dict[str, list[MessageHandler]] = {}
+        self._as_published: set[str] = set()
         self._lock = threading.Lock()  # over the handlers and _linked: a topic is asked for by the one or the other
         self._linked = False  # the broker accepted the connection
         self._window = 0  # above 0 once messages may be handed over
@@ -89,14 +91,20 @@ class MqttBroker:
         # MQTT_ERR_NO_CONN (lost just now) is no failure: paho keeps the message and sends it after reconnecting
         return self._client.publish(topic, payload, qos, retain, properties).mid
 
-    def subscribe(self, topic: str, handler: MessageHandler) -> None:
+    def subscribe(self, topic: str, handler: MessageHandler, *, retain_as_published: bool = False) -> None:
         with self._lock:
+            self._as_published |= {topic} if retain_as_published else set()
             handlers = self._handlers.setdefault(topic, [])
             handlers.append(handler)
             self._client.message_callback_add(topic, self._deliver(handlers))
             linked = self._linked
         if linked:
-            self._client.subscribe(topic, qos=1)
+            self._client.subscribe([self._filter(topic)])
+
+    def _filter(self, topic: str) -> tuple[str, Any]:
+        if not self._v5:
+            return topic, 1
+        return topic, SubscribeOptions(qos=1, retainAsPublished=topic in self._as_published)
 
     def _make_client(self, client_id: str) -> paho.Client:
         config = self._config
@@ -153,7 +161,7 @@ class MqttBroker:
             self._linked = True
             filters = list(self._handlers)
         if filters:
-            client.subscribe([(topic, 1) for topic in filters])
+            client.subscribe([self._filter(topic) for topic in filters])
         else:
             self._ready()
 

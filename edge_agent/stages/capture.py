@@ -29,6 +29,9 @@ class FrameConsumer(Protocol):
     def unreadable(self) -> None:
         """The frame was wanted and can't be decoded."""
 
+    def ended(self) -> None:
+        """No frame will follow."""
+
     def skipped(self, count: int) -> None:
         """The source itself gave up that many frames for a newer one."""
 
@@ -60,6 +63,8 @@ class CameraWorker(Worker):
                 self._stream(self._camera)
                 if not self.services.stopping.is_set():
                     self.state = "ended"
+                    for consumer in self._consumers:
+                        consumer.ended()
                     self.services.emit(
                         Event("camera_ended", "info", self.camera_name, f"the source ended after {self.frames} frames")
                     )

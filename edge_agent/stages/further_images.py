@@ -58,5 +58,8 @@ class FurtherConsumer:
     def unreadable(self) -> None:
         """The picture before it stays the newest."""
 
+    def ended(self) -> None:
+        """The last picture stays until it is too old."""
+
     def skipped(self, count: int) -> None:
         """Only the newest would have counted."""

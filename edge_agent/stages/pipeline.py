@@ -7,22 +7,22 @@ interpreter and invokes. Every frame leaves as one inference or as one counted d
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edge_agent import limits
 from edge_agent.config.schema import PipelineConfig
 from edge_agent.core.align import Aligner
 from edge_agent.core.quality import FrameQuality
 from edge_agent.core.rate import RateGate
-from edge_agent.core.readings import FieldConverter
 from edge_agent.errors import ModelError
-from edge_agent.ports import Series
 from edge_agent.records import Array, Crossing, Discard, DiscardReason, Event, Frame, Grab, Reading, Sample, TimeSource
 from edge_agent.stages.counters import PipelineCounters
 from edge_agent.stages.engine import Engine
 from edge_agent.stages.further_images import FurtherImages
+from edge_agent.stages.media import MediaSensor
 from edge_agent.stages.ring import Ring, Slot
 from edge_agent.stages.worker import Services, Worker
 
@@ -46,13 +46,6 @@ class Inference(Struct, frozen=True):
     invoke_ns: int
 
 
-class MediaSensor(Struct, frozen=True):
-    """A sensor that runs with this pipeline's video."""
-
-    series: Series
-    converters: Sequence[FieldConverter]
-
-
 class Slots(Struct, frozen=True):
     """The size of the ring, and whether a newer frame may take the place of one that waits."""
 
@@ -68,13 +61,14 @@ class Pipeline(Worker):
         config: PipelineConfig,
         engine: Engine,
         aligner: Aligner,
-        media: Sequence[MediaSensor],
+        media: Mapping[str, MediaSensor],
         slots: Slots,
         counters: PipelineCounters,
-        deliver: Callable[[Inference], None],
+        deliver: Callable[[Inference | None], None],
         services: Services,
     ) -> None:
-        """``deliver`` takes each inference; it may block, which slows the camera or supersedes its frames."""
+        """``deliver`` takes each inference, and None after the last one of a source that ended; it may block, which
+        slows the camera or supersedes its frames."""
         super().__init__(f"pipeline {config.name}", services)
         self.config = config
         self.engine = engine
@@ -94,10 +88,11 @@ class Pipeline(Worker):
         )
         self._aligner = aligner
         self._aligner_lock = threading.Lock()
-        self._media = media
+        self.media = media
         self._quality = FrameQuality()
         self._deliver = deliver
         self._closing = threading.Event()
+        self._source_ended = threading.Event()
         self._failing = False
 
     # --- the camera's thread -------------------------------------------------------------------------------------
@@ -114,6 +109,10 @@ class Pipeline(Worker):
 
     def unreadable(self) -> None:
         self.counters.discard(DiscardReason.UNREADABLE)
+
+    def ended(self) -> None:
+        self._source_ended.set()
+        self.ring.wake()
 
     def skipped(self, count: int) -> None:
         self.counters.count("frames", count)
@@ -147,11 +146,15 @@ class Pipeline(Worker):
         while not self._closing.is_set():
             self.beat()
             now_ns = self.clock.monotonic_ns()
+            ended = self._source_ended.is_set()  # before the look at the ring: then nothing can come after it
             slot, replaced, next_ns = self.ring.take(now_ns)
             for old in replaced:
                 self.counters.discard(DiscardReason.SUPERSEDED)
                 self.ring.release(old)
             if slot is None:
+                if ended and next_ns is None:
+                    self._source_ended.clear()
+                    self._deliver(None)
                 self.ring.wait(1.0 if next_ns is None else min(1.0, (next_ns - now_ns) / 1e9))
                 continue
             try:
@@ -215,12 +218,10 @@ class Pipeline(Worker):
             return self._aligner.align(frame.mono_ns)
 
     def _feed_media(self, epoch_ns: int, media_ns: int) -> None:
-        for sensor in self._media:
-            for raw in sensor.series.until(media_ns + max(self.config.align.max_skew, self.config.align.max_age)):
-                for converter in sensor.converters:
-                    reading = converter.convert(raw)
-                    moved = Reading(reading.key, reading.mono_ns + epoch_ns, reading.value, reading.unit, reading.flags)
-                    self._aligner.add(moved, KNOWN_BEFOREHAND)
+        for sensor in self.media.values():
+            for reading in sensor.until(media_ns):
+                moved = replace(reading, mono_ns=reading.mono_ns + epoch_ns)
+                self._aligner.add(moved, KNOWN_BEFOREHAND)
 
     def _failed(self, error: ModelError) -> None:
         self.counters.discard(DiscardReason.INVOKE_ERROR)

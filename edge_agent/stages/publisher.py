@@ -18,7 +18,6 @@ from edge_agent.core.wire import OFFLINE, ONLINE, Topics, seal
 from edge_agent.errors import TransportError
 from edge_agent.ports import Broker
 from edge_agent.records import DiscardReason
-from edge_agent.stages.counters import PipelineCounters
 from edge_agent.stages.pipeline import Inference
 from edge_agent.stages.results import ResultStage
 from edge_agent.stages.worker import Services, Worker
@@ -26,7 +25,7 @@ from edge_agent.stages.worker import Services, Worker
 
 class _Result(Struct, frozen=True):
     stage: ResultStage
-    inference: Inference
+    inference: Inference | None  # None: the source ended
 
 
 class _Acknowledged(Struct, frozen=True):
@@ -48,13 +47,15 @@ class _Stop:
 
 
 class Publisher(Worker):
-    """``greet`` gives the retained records to publish after each connection; ``online`` follows them."""
+    """``greet`` gives the retained records to publish after each connection, ``farewell`` those of a clean stop, made
+    when all else is acknowledged; ``online`` and ``offline`` follow them."""
 
     def __init__(
         self,
         outbox: Outbox,
         topics: Topics,
         greet: Callable[[], list[Record]],
+        farewell: Callable[[], list[Record]],
         refused: Callable[[str, str], None],
         services: Services,
     ) -> None:
@@ -63,11 +64,12 @@ class Publisher(Worker):
         self._outbox = outbox
         self._topics = topics
         self._greet = greet
+        self._farewell = farewell
         self._refused = refused
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._permits: dict[str, threading.BoundedSemaphore] = {}
         self._held: list[threading.BoundedSemaphore] = []
-        self._counters: dict[str, PipelineCounters] = {}
+        self._stages: dict[str, ResultStage] = {}
         self._lossless: set[str] = set()
         self._in_flight: dict[int, Record] = {}
         self._acknowledgements: deque[_Acknowledged] = deque()
@@ -75,17 +77,19 @@ class Publisher(Worker):
         self._broker: Broker | None = None
         self._connected_ns: int | None = None
         self._stop_at_ns: int | None = None
+        self._said_goodbye = False
 
     # --- from any thread -----------------------------------------------------------------------------------------
 
-    def add_pipeline(self, stage: ResultStage, lossless: bool) -> Callable[[Inference], None]:
-        """Returns the function that takes this pipeline's inferences; it blocks while too many are on their way."""
+    def add_pipeline(self, stage: ResultStage, lossless: bool) -> Callable[[Inference | None], None]:
+        """Returns the function that takes this pipeline's inferences, and None at the end of its source. It blocks
+        while too many are on their way."""
         permits = self._permits[stage.name] = threading.BoundedSemaphore(limits.PUBLISH_QUEUE)
-        self._counters[stage.name] = stage.counters
+        self._stages[stage.name] = stage
         if lossless:
             self._lossless.add(stage.name)
 
-        def deliver(inference: Inference) -> None:
+        def deliver(inference: Inference | None) -> None:
             permits.acquire()
             self._queue.put(_Result(stage, inference))
 
@@ -111,12 +115,6 @@ class Publisher(Worker):
         """Let go of every thread that waits for the wire; its results are still taken."""
         self._queue.put(_Closing())
 
-    def settled(self) -> threading.Event:
-        """Set once everything that was handed over before is finished and counted."""
-        event = threading.Event()
-        self._queue.put(event)
-        return event
-
     def stop(self) -> None:
         """After the last inference: flush what the broker takes in time, say ``offline``, end."""
         self._queue.put(_Stop())
@@ -138,6 +136,10 @@ class Publisher(Worker):
             while self._acknowledgements:
                 self._acknowledge(self._acknowledgements.popleft())
             self._pump()
+            if self._stop_at_ns and not self._said_goodbye and self._empty_or_late():
+                self._said_goodbye = True
+                self._put_all([*self._farewell(), self._availability(OFFLINE)])
+                self._pump()
         self._lose(self._outbox.drain(DiscardReason.SHUTDOWN))
         self._lose([Discarded(record, DiscardReason.SHUTDOWN) for record in self._in_flight.values()])
 
@@ -158,18 +160,17 @@ class Publisher(Worker):
             self._put(item)
         elif isinstance(item, _Connection):
             self._connect(item.up)
-        elif isinstance(item, threading.Event):
-            item.set()
         elif isinstance(item, _Closing):
             self._lossless.clear()
             self._release_held(everything=True)
         elif isinstance(item, _Stop):
-            self._put(self._availability(OFFLINE))
+            for stage in self._stages.values():
+                self._put_all(stage.flush())
             self._stop_at_ns = self.clock.monotonic_ns() + round(limits.STOP_FLUSH_S * 1e9)
 
     def _finish(self, result: _Result) -> None:
-        for record in result.stage.finish(result.inference):
-            self._put(record)
+        stage, inference = result.stage, result.inference
+        self._put_all(stage.flush() if inference is None else stage.finish(inference))
         permit = self._permits[result.stage.name]
         # a file source waits for the wire instead of overflowing the outbox; without a broker it does not wait
         if result.stage.name in self._lossless and self.connected and len(self._outbox) > limits.PUBLISH_QUEUE:
@@ -186,16 +187,18 @@ class Publisher(Worker):
             self._refused(record.topic, item.refusal)
         elif record.pipeline is not None and record.kind is Kind.PREDICTION:
             since_ns = None if record.arrival_ns is None else item.at_ns - record.arrival_ns
-            self._counters[record.pipeline].acknowledged(since_ns)
+            self._stages[record.pipeline].counters.acknowledged(since_ns)
 
     def _connect(self, up: bool) -> None:
         self._connected_ns = self.clock.monotonic_ns() if up else None
         if up and self._stop_at_ns is None:
-            for record in self._greet():
-                self._put(record)
-            self._put(self._availability(ONLINE))
+            self._put_all([*self._greet(), self._availability(ONLINE)])
         if not up:
             self._release_held(everything=True)
+
+    def _put_all(self, records: list[Record]) -> None:
+        for record in records:
+            self._put(record)
 
     def _put(self, record: Record) -> None:
         self._lose(self._outbox.put(record, self.clock.monotonic_ns()))
@@ -222,7 +225,7 @@ class Publisher(Worker):
     def _seal(self, record: Record) -> bytes:
         if record.schema is None:
             return record.body
-        buffered = record.mono_ns < (self._connected_ns or 0) if record.kind is Kind.PREDICTION else None
+        buffered = record.since_ns < (self._connected_ns or 0) if record.kind is Kind.PREDICTION else None
         wall_ns = self.clock.wall_ns(record.mono_ns)
         return seal(record.schema, record.body, wall_ns, self.clock.synced(), buffered)
 
@@ -237,10 +240,16 @@ class Publisher(Worker):
     def _lose(self, discarded: list[Discarded]) -> None:
         for item in discarded:
             if item.record.kind is Kind.PREDICTION and item.record.pipeline is not None:
-                self._counters[item.record.pipeline].discard(item.reason)
+                self._stages[item.record.pipeline].counters.discard(item.reason)
+
+    def _empty_or_late(self) -> bool:
+        """Nothing is on its way any more, or the time left is needed for the last words."""
+        late_ns = (self._stop_at_ns or 0) - round(limits.STOP_FLUSH_S * 1e9 / 3)
+        return not (self._in_flight or len(self._outbox)) or self.clock.monotonic_ns() >= late_ns
 
     def _finished(self) -> bool:
         if self._stop_at_ns is None or not self._queue.empty():
             return False
-        drained = not self._in_flight and not len(self._outbox)
-        return drained or not self.connected or self.clock.monotonic_ns() >= self._stop_at_ns
+        if not self.connected or self.clock.monotonic_ns() >= self._stop_at_ns:
+            return True
+        return self._said_goodbye and not (self._in_flight or len(self._outbox))

@@ -10,7 +10,7 @@ import threading
 from edge_agent.config.schema import PipelineConfig, PublishConfig
 from edge_agent.core.decode import DecodeError
 from edge_agent.core.outbox import Kind, Record
-from edge_agent.core.publish_policy import PublishPolicy
+from edge_agent.core.publish_policy import Decision, PublishPolicy
 from edge_agent.core.smoothing import Smoother
 from edge_agent.core.wire import Identity, Schema, Topics, prediction_body, state_body
 from edge_agent.records import DiscardReason, Event, Latency, Prediction
@@ -48,6 +48,7 @@ class ResultStage:
         self._state = PublishPolicy("change", 0, config.publish.deadband)
         self._settings_lock = threading.Lock()
         self._failing = False
+        self._pending: tuple[Prediction, Inference] | None = None  # the last one folded into an open interval
 
     def set_threshold(self, threshold: float | None) -> None:
         """None: the card's."""
@@ -65,6 +66,19 @@ class ResultStage:
             if prediction is None:
                 return []
             return self._decide(prediction, inference)
+
+    def flush(self) -> list[Record]:
+        """At the end of the source or of the process: the interval that is still open, with what it holds."""
+        with self._settings_lock:
+            if self._pending is None:
+                return []
+            prediction, inference = self._pending
+            self._pending = None
+            decision = self._policy.flush(prediction.mono_ns, prediction.outputs)
+            if decision is None:
+                return []
+            self.counters.discard(DiscardReason.AGGREGATED, -1)  # it was counted as folded, and is published now
+            return self._publish(prediction, inference, decision)
 
     def _predict(self, inference: Inference) -> Prediction | None:
         started_ns = self._clock.monotonic_ns()
@@ -103,9 +117,13 @@ class ResultStage:
 
     def _decide(self, prediction: Prediction, inference: Inference) -> list[Record]:
         decision = self._policy.offer(prediction.mono_ns, prediction.outputs)
+        self._pending = (prediction, inference) if decision.reason is DiscardReason.AGGREGATED else None
         if decision.reason is not None:
             self.counters.discard(decision.reason)
             return []
+        return self._publish(prediction, inference, decision)
+
+    def _publish(self, prediction: Prediction, inference: Inference, decision: Decision) -> list[Record]:
         identity = Identity(self._topics.device, self._boot_id, self._seq)
         self._seq += 1
         self.counters.count("published")

@@ -73,6 +73,12 @@ class Ring:
             replaced = [self._pending.popleft() for _ in range(due - 1)] if self._newest else []
             return self._pending.popleft(), replaced, None
 
+    def wake(self) -> None:
+        """Let ``wait`` return."""
+        with self._changed:
+            self._news = True
+            self._changed.notify_all()
+
     def wait(self, timeout_s: float) -> None:
         """Until something is submitted, also between the last ``take`` and now, or the time is over."""
         with self._changed:

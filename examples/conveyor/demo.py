@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 from place_config import placed
-from subscriber import Seen, Subscriber, reading_text, result_text, summary
+from subscriber import Seen, Subscriber, heading, prediction_line, summary
 
 EXAMPLE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
@@ -88,6 +88,7 @@ class Demo:
         self.seen = Seen()
         self.broker: Child | None = None
         self.daemon: Child | None = None
+        self.delegate = ""
         self.colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def run(self) -> int:
@@ -103,6 +104,7 @@ class Demo:
             command = [sys.executable, "-m", "edge_agent", "run", "--config", str(config)]
             self.daemon = Child("the daemon", command, self.folder / "daemon.log", STATE_DIRECTORY=str(self.folder))
             self._say(f"broker on {HOST}:{port}; in another terminal: mosquitto_sub -p {port} -t 'edge-agent/#' -v")
+            self._say("the daemon starts and loads the model ...")
             self._watch(subscriber)
             self._say("stopping")
             self.daemon.stop(meanwhile=lambda: self._poll(subscriber))
@@ -183,20 +185,18 @@ class Demo:
             self._say(f"{event['severity']}: {event['kind']}: {event['subject']}: {event['detail']}")
         elif kind[0] == "prediction":
             prediction = json.loads(payload)
+            if prediction["delegate"] != self.delegate:
+                self.delegate = prediction["delegate"]
+                self._say(f"the model runs on {self.delegate}")
             if not self.seen.received:
-                print(self._dim(f"{'time (UTC)':<12}  {'result':<24}  {'latency':>9}  {'delegate':<9}  readings"))
+                self._say(heading(prediction["readings"]))
             self.seen.prediction(prediction, time.monotonic())
             print(self._line(prediction), flush=True)
 
     def _line(self, prediction: dict[str, Any]) -> str:
-        readings = []
-        for name, reading in prediction["readings"].items():
-            text = reading_text(name, reading)
-            readings.append(f"\033[33m{text}\033[0m" if self.colour and reading["flags"] else text)
-        return (
-            f"{prediction['time'][11:23]}  {result_text(prediction['outputs']):<24}  "
-            f"{prediction['latency_ms']['total']:6.1f} ms  {prediction['delegate']:<9}  {'  '.join(readings)}"
-        ).rstrip()
+        line = prediction_line(prediction)
+        flagged = any(reading["flags"] for reading in prediction["readings"].values())
+        return f"\033[33m{line}\033[0m" if self.colour and flagged else line
 
     def _say(self, text: str) -> None:
         print(self._dim(text), flush=True)
@@ -240,6 +240,8 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 0
     shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # an unpacked broker or the log of a failure may be in it
+        arguments.folder.rmdir()
     return status
 
 

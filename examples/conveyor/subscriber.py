@@ -12,6 +12,10 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+LINE_COLUMNS = 100
+LABEL_COLUMNS = 12  # "worn_bearing", the longest of the example's
+READING_COLUMNS = 14  # at least: "filled,invalid"
+
 
 @dataclass
 class Seen:
@@ -68,20 +72,46 @@ def result_text(outputs: dict[str, dict[str, Any]]) -> str:
 def _output_text(output: dict[str, Any]) -> str:
     task = output["task"]
     if task == "classification":
-        return f"{output['classes'][0]['label']:<10} {output['classes'][0]['score']:.2f}"
+        return f"{output['classes'][0]['label']:<{LABEL_COLUMNS}} {output['classes'][0]['score']:.2f}"
     if task == "detection":
         best = "".join(f" {box['label']} {box['score']:.2f}" for box in output["boxes"][:2])
         return f"{len(output['boxes'])} found{best}"
     if task == "anomaly":
-        return f"{'anomalous' if output['anomalous'] else 'normal':<10} {output['score']:.2f}"
+        return f"{'anomalous' if output['anomalous'] else 'normal':<{LABEL_COLUMNS}} {output['score']:.2f}"
     if task == "regression":
         return f"{output['value']:.4g} {output.get('unit', '')}".rstrip()
     return json.dumps(output)
 
 
-def reading_text(name: str, reading: dict[str, Any]) -> str:
-    value = f"{'none':>6}" if reading["value"] is None else f"{reading['value']:>6.4g} {reading['unit']}".rstrip()
-    return f"{name} {value}" + (f" [{', '.join(reading['flags'])}]" if reading["flags"] else "")
+def heading(readings: dict[str, dict[str, Any]]) -> str:
+    """What stands above the lines of ``prediction_line``."""
+    heads = (f"{_head(name, reading):<{_columns(name, reading)}}" for name, reading in readings.items())
+    return f"{'time (UTC)':<12}  {'result':<{LABEL_COLUMNS + 5}}  {'latency':>8}  {'  '.join(heads)}".rstrip()
+
+
+def prediction_line(prediction: dict[str, Any]) -> str:
+    """One prediction in columns that stay where they are; what does not fit into the line is cut."""
+    cells = (f"{_cell(reading):<{_columns(name, reading)}}" for name, reading in prediction["readings"].items())
+    line = (
+        f"{prediction['time'][11:23]}  {result_text(prediction['outputs']):<{LABEL_COLUMNS + 5}}  "
+        f"{prediction['latency_ms']['total']:5.1f} ms  {'  '.join(cells)}"
+    ).rstrip()
+    return line if len(line) <= LINE_COLUMNS else line[: LINE_COLUMNS - 1] + "…"
+
+
+def _head(name: str, reading: dict[str, Any]) -> str:
+    return f"{name} {reading['unit']}".rstrip()
+
+
+def _columns(name: str, reading: dict[str, Any]) -> int:
+    return max(READING_COLUMNS, len(_head(name, reading)))
+
+
+def _cell(reading: dict[str, Any]) -> str:
+    flags = reading["flags"]
+    if reading["value"] is None:  # no number says by itself that it is missing
+        return ",".join(flag for flag in flags if flag != "missing") or "missing"
+    return f"{reading['value']:7.2f} {','.join(flags)}".rstrip()
 
 
 def summary(seen: Seen) -> list[str]:

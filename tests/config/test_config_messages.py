@@ -249,6 +249,12 @@ def test_no_message_repeats_a_password():
 
 WARNED = [
     ('max_skew = "200ms"', 'method = "interpolate"', 'pipeline[0].align.wait = "0s": a live reading after the frame'),
+    (
+        'serial:/dev/ttyUSB0?baud=9600"\nformat = "regex"\npattern = "v=(?P<vibration>[0-9.]+)',
+        "command:./read",
+        'pipeline[0].align.max_skew = "200ms": pipeline "inspect" takes the nearest reading, but sensor "machine" is '
+        'asked every "1s", so many frames have none that near: set method = "hold" with max_age, or a larger max_skew',
+    ),
     ("fps = 30", 'drop = "none"', 'camera[0].drop = "none": frames of a live camera grow old'),
     (
         'camera = "clip"\nmodel = "conveyor"\nattach = ["ambient"]',
@@ -276,3 +282,20 @@ def test_what_is_likely_a_slip_is_a_warning_and_starts(good, odd, said):
     assert text != COMPLETE
     _, _, warnings = build(text)
     assert [w for w in warnings if said in w and w.startswith("agent.toml: ")], warnings
+
+
+@pytest.mark.parametrize("source", ["command:./read", "hwmon:cpu", "iio:bme280"])
+@pytest.mark.parametrize(
+    ("interval", "align", "warned"),
+    [
+        ("401ms", 'max_skew = "200ms"', True),
+        ("400ms", 'max_skew = "200ms"', False),
+        ("1s", 'max_skew = "500ms"', False),
+        ("1s", 'method = "hold"', False),
+    ],
+)
+def test_a_polled_sensor_is_a_warning_where_frames_between_two_readings_get_none(source, interval, align, warned):
+    old = 'source = "serial:/dev/ttyUSB0?baud=9600"\nformat = "regex"\npattern = "v=(?P<vibration>[0-9.]+)"'
+    text = COMPLETE.replace(old, f'source = "{source}"\ninterval = "{interval}"')
+    _, _, warnings = build(text.replace('max_skew = "200ms"', align))
+    assert any("is asked every" in line for line in warnings) is warned

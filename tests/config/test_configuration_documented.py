@@ -1,20 +1,25 @@
 """docs/configuration.md says of every key what the schema says, and its examples are configurations that start."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from msgspec import NODEFAULT, Struct, inspect
 
+from edge_agent.commands.check import check
 from edge_agent.config import schema, sources
+from edge_agent.config.load import load_config
 from edge_agent.config.units import Duration, Rate, Size
 from edge_agent.config.words import duration_text, show
+from edge_agent.core.physical_units import QUANTITIES
 from edge_agent.io.cameras import registry
 from edge_agent.io.profiles import load_profile, profile_names
 from edge_agent.io.sensors import SENSORS
-from tests.config.configurations import build
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs/configuration.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs/configuration.md").read_text()
+MODEL = ROOT / "examples/conveyor/model/conveyor.tflite"
 SECTIONS = {
     "[device]": schema.DeviceConfig,
     "[mqtt]": schema.MqttConfig,
@@ -83,12 +88,35 @@ def test_every_table_of_the_file_has_its_section():
     assert first == {field.encode_name for field in inspect.type_info(schema.Config).fields}
 
 
-def test_the_examples_start_without_a_warning():
-    examples = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-    assert len(examples) == 2
+def whole_files(name):
+    """The examples of a document that are files of their own: those with a pipeline."""
+    blocks = re.findall(r"^```toml\n(.*?)^```", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if re.search(r"^\[\[pipeline\]\]", block, re.MULTILINE)]
+
+
+@pytest.mark.parametrize(("document", "number"), [("docs/configuration.md", 2), ("README.md", 1)])
+def test_whole_files_pass_the_check_with_the_shipped_model_beside_them(document, number, tmp_path):
+    examples = whole_files(document)
+    assert len(examples) == number
+    shutil.copy(MODEL, tmp_path)
     for example in examples:
-        _, _, warnings = build(example)
-        assert warnings == ()
+        for name in re.findall(r'^(?:password_file|ca) = "(.+)"', example, re.MULTILINE):
+            (tmp_path / name).touch(mode=0o600)
+            (tmp_path / name).write_text("x")
+        path = tmp_path / "agent.toml"
+        path.write_text(example)
+        loaded = load_config(path, lambda _: load_profile("generic-x86"), "bench-7")
+        findings = check(loaded, devices=False)
+        assert not [finding for finding in findings if finding.status != "ok"]
+        assert any(finding.subject.startswith("pipeline ") for finding in findings)
+
+
+def test_the_known_units_are_listed_by_quantity():
+    table = re.search(r"^\| quantity \|.*?(?=\n\n)", TEXT, re.DOTALL | re.MULTILINE)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[0].splitlines()[2:]]
+    assert {name: re.findall(r"`(.+?)`", units) for name, units in rows} == {
+        name: list(units) for name, units in QUANTITIES.items()
+    }
 
 
 def test_the_sources_are_those_that_have_an_adapter():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,8 +18,13 @@ from hypothesis import strategies as st
 from edge_agent.config.convert import parse_toml
 from edge_agent.core.card_schema import (
     AnomalyOutput,
+    Budgets,
+    Card,
     ClassificationOutput,
     DetectionOutput,
+    Feature,
+    FeaturesInput,
+    Golden,
     ImageInput,
     RegressionOutput,
     StateInput,
@@ -341,6 +347,7 @@ def test_a_missing_role_shows_lines_that_work_once_pasted() -> None:
 
 def test_the_lines_for_a_stateful_detector_run_it_as_they_are() -> None:
     text = refused(ConfigError, inputs=[IMAGE, STATE_IN], outputs=[*DETECTION, STATE_OUT])
+    assert text.endswith("\nthreshold = 0.5  # least score that is published")
     pasted = parse_toml(text.partition("\n")[2], "agent.toml")["model"]["conveyor"]["card"]
     got = resolved(inputs=[IMAGE, STATE_IN], outputs=[*DETECTION, STATE_OUT], said=pasted)
     assert got.state_inputs == (StateInput(tensor="h_in", source="h_out"),)
@@ -551,3 +558,32 @@ def test_the_published_schema_takes_what_the_program_takes() -> None:
     for bad in ({**good, "extra": 1}, {**good, "inputs": [{"role": "image"}]}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(bad, schema)
+
+
+@pytest.mark.parametrize(
+    ("of", "struct"),
+    [
+        ("card", Card),
+        ("image", ImageInput),
+        ("features", FeaturesInput),
+        ("feature", Feature),
+        ("state", StateInput),
+        ("classification", ClassificationOutput),
+        ("detection", DetectionOutput),
+        ("regression", RegressionOutput),
+        ("anomaly", AnomalyOutput),
+        ("budgets", Budgets),
+        ("golden", Golden),
+    ],
+)
+def test_every_key_of_a_card_is_documented_with_its_default(of: str, struct: type[msgspec.Struct]) -> None:
+    text = (ROOT / "docs/models.md").read_text()
+    documented = dict(re.findall(rf"^\| {of} \| `(\w+)` \| `?(.*?)`? \|", text, re.MULTILINE))
+    assert documented == {field.name: _default(field) for field in msgspec.structs.fields(struct)}
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()  # type: ignore[misc]
+    return "none" if default is None else msgspec.json.encode(default).decode()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from tests.simulators import rtsp_server
-from tests.simulators.agent_toml import MODEL, belt, camera, inspect, machine
+from tests.simulators.agent_toml import CONVEYOR, MODEL, belt, camera, inspect, machine
 from tests.simulators.daemon import Daemon
 from tests.simulators.mjpeg_server import MjpegServer
 from tests.simulators.rtsp_server import RtspServer
@@ -167,3 +170,27 @@ def test_no_old_frame_of_a_frozen_rtsp_server_is_published_as_a_new_one(gate: Pl
     gate.wait_more("gate")
     times = [datetime.fromisoformat(item["time"].replace("Z", "+00:00")) for item in gate.predictions("gate")]
     assert [time for time in times if frozen + ON_THE_WIRE_S < time.timestamp() < thawed] == []
+
+
+def test_a_video_that_vanishes_for_a_while_keeps_to_the_readings_of_its_own_time(tmp_path: Path) -> None:
+    fps, row_s = 20, 0.1
+    video = tmp_path / "belt.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), fps, (320, 240))
+    for number in range(10):
+        writer.write(cv2.imread(str(CONVEYOR / f"media/frames/{number:04d}.jpg")))
+    writer.release()
+    with (CONVEYOR / "media/sensors.csv").open() as file:
+        weights = [row["weight"] for row in csv.DictReader(file)]
+    configuration = camera("belt", f"file:{video}", "loop = true") + machine("media") + inspect() + MODEL
+    with working(tmp_path, configuration) as (_, subscriber):
+        subscriber.wait_predictions(fps)
+        video.rename(tmp_path / "away.avi")
+        wait_for(lambda: subscriber.events("camera_lost"), "the loss of the file")
+        (tmp_path / "away.avi").rename(video)
+        wait_for(lambda: subscriber.events("camera_back"), "the file again")
+        predictions = subscriber.wait_predictions(len(subscriber.predictions()) + fps)
+    for item in predictions[::2]:  # every second frame has the time of a row
+        row = round(item["frame_seq"] / fps / row_s)
+        if weights[row]:
+            reading = item["readings"]["weight"]
+            assert (reading["value"], reading["age_ms"]) == (float(weights[row]), pytest.approx(0, abs=0.01))

@@ -224,7 +224,7 @@ def test_no_payload_on_any_command_topic_ends_the_daemon(line: Line) -> None:
     for payload in garbage(40):
         for topic in topics:
             line.subscriber.client.publish(f"{BASE}/{topic}", payload, qos=1)
-    assert line.request("ping")["status"] == "ok"
+        assert line.request("ping")["status"] == "ok"
     for setting, value in (("rate", "max"), ("publish", "every"), ("threshold", 0), ("paused", False)):
         assert line.command(setting, value)["status"] == "ok"
     line.next_predictions(2)

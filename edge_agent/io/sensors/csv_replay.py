@@ -1,7 +1,7 @@
 """``csv:PATH``: rows of a file given out at their own times, in real time or on a video's media time.
 
 The row at ``start`` is media time 0, and a row's media time is (its time - start) / speed. With ``loop`` the rows
-begin again after the last one plus the median step, so that the seam looks like any other step.
+begin again after the last one plus the median step between different times: the seam looks like any other step.
 """
 
 from __future__ import annotations
@@ -132,7 +132,10 @@ def _start_ns(config: SensorConfig, times_ns: npt.NDArray[np.int64]) -> int:
 
 def _period_ns(config: SensorConfig, used: npt.NDArray[np.int64]) -> int:
     """Length of one lap; the median step stands between its last row and the first one of the next."""
-    step_ns = float(np.median(np.diff(used))) if len(used) > 1 else 0.0
+    steps = np.diff(used)
+    # A file with every row twice has a median step of 0, and the laps would overlap.
+    steps = steps[steps > 0]
+    step_ns = float(np.median(steps)) if len(steps) else 0.0
     period_ns = round((int(used[-1] - used[0]) + step_ns) / config.speed)
     if period_ns < 1:
         raise ConfigError(f'sensor "{config.name}": loop needs rows at two different times at least; remove loop')

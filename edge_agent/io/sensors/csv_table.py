@@ -7,6 +7,7 @@ left out, counted and logged; a cell that is no number is kept as its text, and 
 from __future__ import annotations
 
 import csv
+import difflib
 import logging
 import math
 import re
@@ -14,6 +15,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +23,19 @@ import numpy.typing as npt
 
 from edge_agent.config.schema import SensorConfig
 from edge_agent.errors import ConfigError, DeviceError
-from edge_agent.io.sensors.context import choices, selectors
+from edge_agent.io.sensors.context import UNREADABLE_CHARS, choices, selectors
 
 TIMES_ALLOWED = 'ISO 8601 such as "2013-07-04 00:00:00", or a number of seconds'
+COLUMNS_SHOWN = 12  # of a header in an error message, which stays one line of about 1 kB at most
 
 _log = logging.getLogger(__name__)
 _INT64_MOST = 2**63 - 1
+_NANO = Decimal("1e-9")
 _EPOCH = datetime(1970, 1, 1)
 _EPOCH_UTC = _EPOCH.replace(tzinfo=timezone.utc)
-# What datetime.fromisoformat of Python 3.10 lacks: Z, +0100 and fractions of other lengths than 3 and 6.
+# What datetime.fromisoformat lacks: nanoseconds and, in Python 3.10, Z, +0100 and a fraction of any length.
 _ISO = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,](\d+))?\s*(?:(Z|z)|([+-]\d\d):?(\d\d)?)?")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # not in text; tab and line ends are
 
 
 @dataclass(slots=True)
@@ -104,14 +109,19 @@ def _load(config: SensorConfig, path: Path, rows: Iterator[list[str]]) -> CsvTab
     header = [cell.strip() for cell in next(rows, [])]
     if not any(header):
         raise ConfigError(f'sensor "{config.name}": {path} is empty; its first row must name the columns')
+    if _CONTROL.search("".join(header)):
+        raise ConfigError(
+            f'sensor "{config.name}": {path} is no CSV file: its first row has control characters, found '
+            f'"{_shown(",".join(header))}"; allowed: UTF-8 text; export it anew or correct the source'
+        )
     time_place = _place(config, path, header, config.time_column) if config.time_column is not None else 0
     columns = {name: Column(_place(config, path, header, select)) for name, select in selectors(config).items()}
     times, unreadable, example = _read_rows(rows, time_place, list(columns.values()))
     if not times:
-        found = f'"{example}"' if unreadable else "no row"
+        found = f'"{_shown(example)}"' if unreadable else "no row"
         raise ConfigError(
-            f'sensor "{config.name}": {path} has no readable time in column "{header[time_place]}", found {found}; '
-            f"allowed: {TIMES_ALLOWED}"
+            f'sensor "{config.name}": {path} has no readable time in column "{_shown(header[time_place])}", '
+            f"found {found}; allowed: {TIMES_ALLOWED}"
         )
     if unreadable:
         _log.warning('sensor "%s": %s: %d rows have no readable time', config.name, path, unreadable)
@@ -122,9 +132,25 @@ def _load(config: SensorConfig, path: Path, rows: Iterator[list[str]]) -> CsvTab
 
 def _place(config: SensorConfig, path: Path, header: list[str], wanted: str) -> int:
     if wanted not in header:
-        allowed = choices(wanted, header)
-        raise ConfigError(f'sensor "{config.name}": {path} has no column "{wanted}" in its first row; {allowed}')
+        allowed = _columns_allowed(wanted, header)
+        raise ConfigError(
+            f'sensor "{config.name}": {path} has no column "{_shown(wanted)}" in its first row; {allowed}'
+        )
     return header.index(wanted)
+
+
+def _columns_allowed(wanted: str, header: list[str]) -> str:
+    names = [_shown(name) for name in header]
+    listed = names[:COLUMNS_SHOWN]
+    if len(listed) == len(names):
+        return choices(wanted, names)
+    listed += difflib.get_close_matches(wanted, names[COLUMNS_SHOWN:], n=1)
+    return f"{choices(wanted, listed)}; {len(names) - len(listed)} more columns are not shown"
+
+
+def _shown(text: str) -> str:
+    """What a file says, for an error message: one line, escaped and cut off."""
+    return repr(text[:UNREADABLE_CHARS])[1:-1] + ("..." if len(text) > UNREADABLE_CHARS else "")
 
 
 def _read_rows(rows: Iterator[list[str]], time_place: int, columns: list[Column]) -> tuple[array[int], int, str]:
@@ -158,24 +184,24 @@ def _parser(time: str) -> Callable[[str], int]:
 
 
 def _seconds(text: str) -> int:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    # In two parts: seconds since 1970 times 1e9 is beyond what a float holds exactly.
-    whole = math.floor(number)
-    return whole * 10**9 + round((number - whole) * 1e9)
+    # Never through float: near 1.7e9 its neighbours are 238 ns apart, and a row at a limit would miss it.
+    try:
+        # quantize refuses what is infinite or beyond 28 digits; int refuses NaN.
+        return int(Decimal(text).quantize(_NANO).scaleb(9))
+    except InvalidOperation:
+        raise ValueError(f"{text} is no number of seconds") from None
 
 
 def _iso(text: str) -> int:
     """A time without a zone is UTC: what a logger's local time meant can't be known."""
     text = text.strip()
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        match = _ISO.fullmatch(text)
-        if not match:
-            raise
+    match = _ISO.fullmatch(text)
+    if match:
         zone = "+00:00" if match[3] else f"{match[4]}:{match[5] or '00'}" if match[4] else ""
-        moment = datetime.fromisoformat(f"{match[1]}.{(match[2] or '0')[:6]:0<6}{zone}")
+        moment = datetime.fromisoformat(f"{match[1]}{zone}")
+        fraction_ns = _seconds(f"0.{match[2]}") if match[2] else 0
+    else:
+        moment = datetime.fromisoformat(text)
+        fraction_ns = moment.microsecond * 1000
     since = moment - (_EPOCH if moment.tzinfo is None else _EPOCH_UTC)
-    return (since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000
+    return (since.days * 86400 + since.seconds) * 10**9 + fraction_ns

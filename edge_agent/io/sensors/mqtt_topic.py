@@ -18,6 +18,7 @@ from edge_agent.records import RawSample
 
 QUEUE_MOST = 256  # messages that wait for the sensor's thread
 PAYLOAD_BYTES_MOST = 64 * 1024  # a larger one is no reading; 256 of these are 16 MiB at most
+TOPIC_BYTES_MOST = 65_535  # MQTT 5, section 1.5.4: a string's length is two bytes
 
 # `+` stands for one whole level, `#` for all that follow, and only at the end (MQTT 5, section 4.7.1).
 _TOPIC_FILTER = re.compile(r"(?:(?:\+|[^+#/\x00]*)/)*(?:#|\+|[^+#/\x00]*)")
@@ -32,8 +33,7 @@ class MqttTopicSensor:
 
     def __init__(self, config: SensorConfig, argument: str, context: SensorContext) -> None:
         """Raises ConfigError for a malformed topic or ``select``."""
-        if not _TOPIC_FILTER.fullmatch(argument):
-            raise ConfigError(f'{source_of(config)} is no topic; "+" and "#" must be whole levels, "#" the last one')
+        _check_topic(config.name, argument)
         self.overflows = 0
         self.retained_ignored = 0
         self._config = config
@@ -91,3 +91,15 @@ class MqttTopicSensor:
         except ValueError:  # not UTF-8, not JSON, or none of the fields
             pass
         return unreadable(self._config, payload[: 4 * UNREADABLE_CHARS].decode("utf-8", errors="replace"))
+
+
+def _check_topic(sensor: str, topic: str) -> None:
+    size = len(topic.encode("utf-8", errors="replace"))
+    if 0 < size <= TOPIC_BYTES_MOST and _TOPIC_FILTER.fullmatch(topic):
+        return
+    # Escaped and cut off: the message stays one line whatever the topic holds.
+    shown = repr(topic[:UNREADABLE_CHARS])[1:-1] + ("..." if len(topic) > UNREADABLE_CHARS else "")
+    raise ConfigError(
+        f'sensor "{sensor}": source "mqtt:{shown}" ({size} bytes) is no topic; allowed: 1 to {TOPIC_BYTES_MOST} bytes '
+        'without NUL, "+" and "#" only as whole levels, "#" only as the last one'
+    )

@@ -61,6 +61,13 @@ def test_a_loop_has_the_median_step_at_its_seam(series, file):
     assert times == [0, 0.5, 3, 4.5, 5, 7.5, 9, 9.5]
 
 
+def test_a_loop_over_doubled_rows_keeps_every_row_of_each_lap_apart_from_the_next(series, file):
+    one = series(file("t,v\n0,0\n0,1\n1,2\n1,3\n2,4\n2,5\n"), ["v"], loop=True)
+    given_out = rows(one, 5 * S)
+    assert [time / S for time, _ in given_out] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+    assert [values["v"] for _, values in given_out] == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0]
+
+
 def test_rows_out_of_order_are_sorted_and_equal_times_keep_their_order(series, file):
     one = series(file("t,v\n3,3\n1,1a\n2,2\n1,1b\n"), ["v"])
     assert [values["v"] for _, values in rows(one)] == ["1a", "1b", 2.0, 3.0]
@@ -120,6 +127,31 @@ def test_a_file_that_does_not_fit_is_a_configuration_error(series, sensor, file,
         assert 'sensor "s"' in str(error.value)
 
 
+MANY = ",".join(f"column {number}" for number in range(5_000))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\x7fELF\x02\x01\x00\x00\r\x08,\xff\x1b[2J\n" * 900, "is no CSV file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(range(1, 256)) * 30, "PNG"),
+        (b"\xff\xfe" + "t,valu\n0,1\n".encode("utf-16-le"), "is no CSV file"),
+        (b'"a\nb",\xc2\x9b' + b"\xe2\x80\xae" * 3_000 + b"\n0,1\n", r"allowed: \x9b\u202e"),
+        (b"t," + b"x" * 100_000 + b"\n0,1\n", "x..."),
+        (MANY.encode() + b",value\n0,1\n", "nearest: value; 4988 more columns are not shown"),
+        (b"t" * 100_000 + b",valu\nx,1\n", 'ttt...", found "x"'),
+        (b"t,valu\n\x1b[2J" + b"z" * 100_000 + b",1\n", r'found "\x1b[2Jzzz'),
+    ],
+    ids=range(8),
+)
+def test_whatever_a_file_holds_the_error_is_one_short_line_of_plain_characters(series, file, content, says):
+    with pytest.raises(ConfigError) as error:
+        series(file(content), ["valu"])
+    assert says in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1_600
+
+
 def test_a_missing_file_is_a_device_error(series, sensor, file, tmp_path):
     with pytest.raises(DeviceError, match=f"there is no file {tmp_path}/a.csv"):
         series("csv:a.csv", ["v"])
@@ -154,12 +186,58 @@ def test_a_file_that_may_not_be_read_is_a_device_error(series, file, tmp_path):
         ("2013-07-04T01:02:03+0200", "2013-07-03T23:02:03"),
         ("2013-07-04T01:02:03-02", "2013-07-04T03:02:03"),
         ("2013-07-04T01:02:03.5Z", "2013-07-04T01:02:03.5"),
-        ("2013-07-04T01:02:03.123456789Z", "2013-07-04T01:02:03.123456"),
+        ("2013-07-04T01:02:03.123456789Z", "2013-07-04T01:02:03.123456789"),
+        ("2013-07-04 01:02:03,1234567+0200", "2013-07-03T23:02:03.1234567"),
+        ("2013-07-04 01:02:03.9999999999", "2013-07-04T01:02:04"),
+        ("1969-12-31T23:59:59.999999999Z", "1969-12-31T23:59:59.999999999"),
         ("1372899723.25", "2013-07-04T01:02:03.25"),
     ],
 )
 def test_times_without_a_zone_are_utc_and_all_usual_forms_are_read(text, utc):
     assert parse_time(text) == np.datetime64(utc, "ns").astype(int)
+
+
+@pytest.mark.parametrize(
+    ("text", "time_ns"),
+    [
+        ("1700000000.1", 1_700_000_000_100_000_000),
+        (" 1700000000.123456789 ", 1_700_000_000_123_456_789),
+        ("-0.000000001", -1),
+        ("-1.5", -1_500_000_000),
+        (".25", 250_000_000),
+        ("5.", 5 * S),
+        ("1.7000000001e9", 1_700_000_000_100_000_000),
+        ("1E-9", 1),
+        ("0.00000000149", 1),
+        ("1e-400", 0),
+    ],
+)
+def test_a_number_of_seconds_is_read_to_the_nanosecond(text, time_ns):
+    assert parse_time(text) == time_ns
+
+
+@given(time_ns=st.integers(-(2**63) + 1, 2**63 - 1))
+def test_every_nanosecond_that_64_bits_hold_survives_as_a_number_of_seconds(time_ns):
+    whole, rest = divmod(abs(time_ns), S)
+    assert parse_time(f"{'-' if time_ns < 0 else ''}{whole}.{rest:09}") == time_ns
+
+
+@pytest.mark.parametrize(
+    "text", ["", "inf", "-Infinity", "nan", "sNaN", "1e19", "1e999999999", "1e9999999999999999999"]
+)
+def test_what_is_no_time_or_too_far_is_refused(text):
+    with pytest.raises(ValueError, match=r"."):
+        parse_time(text)
+
+
+@pytest.mark.parametrize("start", [1700000000.1, "1700000000.1", "1.7000000001e9", "2023-11-14T22:13:20.1Z"])
+def test_unix_times_with_decimals_fall_exactly_on_their_media_time(series, file, start):
+    one = series(file("t,v\n1700000000.1,1\n1700000000.2,2\n1700000000.3,3\n1700000001.1,4\n"), ["v"], start=start)
+    assert [time for time, _ in rows(one)] == [0, 100_000_000, 200_000_000, 1 * S]
+
+
+def test_a_whole_start_finds_its_row(series, file):
+    assert rows(series(file("t,v\n1700000000,1\n1700000001,2\n"), ["v"], start=1700000001)) == [(0, {"v": 2.0})]
 
 
 steps = st.lists(st.integers(0, 5_000), min_size=2, max_size=40).filter(lambda steps: any(steps[1:]))

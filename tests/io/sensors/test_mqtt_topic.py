@@ -126,7 +126,18 @@ def test_without_a_connection_the_source_is_accepted_and_opening_says_what_is_mi
         sensor("mqtt:plant/t", ["t"]).open()
 
 
-@pytest.mark.parametrize("topic", ["a/#/b", "a+/b", "a/b#", "a\x00b"])
-def test_a_malformed_topic_is_refused(sensor, topic):
-    with pytest.raises(ConfigError, match="is no topic"):
+@pytest.mark.parametrize(
+    "topic", ["a/#/b", "#/a", "a+", "a+/b", "+a", "a/b#", "++", "a\x00b", "\x00\n" * 500, "a" * 65_536, "é" * 32_768]
+)
+def test_a_malformed_topic_is_refused_at_once_in_one_short_line(sensor, topic):
+    with pytest.raises(ConfigError, match="is no topic; allowed: 1 to 65535 bytes") as error:
         sensor(f"mqtt:{topic}", ["t"])
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 700
+
+
+@pytest.mark.parametrize(
+    "topic", ["a", "#", "+", "+/+/#", "a//b", "/a", "a b/°", "a" * 65_535, "é" * 32_767, "a/" * 32_767]
+)
+def test_every_topic_filter_of_the_standard_is_accepted(sensor, topic):
+    sensor(f"mqtt:{topic}", ["t"])
