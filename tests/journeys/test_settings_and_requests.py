@@ -80,6 +80,12 @@ def test_a_retained_command_is_ignored_and_counted(line: Line) -> None:
     assert line.stats()["commands_ignored"]["retained"] == 1
 
 
+def test_a_command_that_is_to_be_retained_is_ignored_although_it_is_new(line: Line) -> None:
+    line.subscriber.publish(f"{BASE}/set/inspect/rate", "1/h", retain=True)
+    line.stats(lambda stats: stats["commands_ignored"]["retained"] == 2)
+    assert line.setting("rate") == "max"
+
+
 def test_rate_thins_the_frames_evenly_and_counts_the_others(line: Line) -> None:
     assert line.command("rate", "2/s")["status"] == "ok"
     assert line.setting("rate") == "2/s"

@@ -28,7 +28,7 @@ class Wire:
         self._publisher.acknowledged(len(self.sent), None)
         return len(self.sent)
 
-    def subscribe(self, topic: str, handler: MessageHandler) -> None:
+    def subscribe(self, topic: str, handler: MessageHandler, *, retain_as_published: bool = False) -> None:
         """Nothing ever arrives."""
 
     def window(self) -> int:
@@ -47,7 +47,8 @@ def test_what_waits_goes_after_the_greeting_although_the_broker_is_back_already_
 
     services = Services(SystemClock(), threading.Event(), unexpected, lambda *death: deaths.append(death))
     greeting = [record(Kind.STATE, TOPICS.info, retain=True)]
-    publisher = Publisher(Outbox(2**20, 2**62), TOPICS, lambda: greeting, lambda *_: None, services)
+    farewell = [record(Kind.STATS, TOPICS.stats, retain=True)]
+    publisher = Publisher(Outbox(2**20, 2**62), TOPICS, lambda: greeting, lambda: farewell, lambda *_: None, services)
     wire = Wire(publisher)
     publisher.use(wire)
     publisher.publish(record(Kind.PREDICTION, TOPICS.prediction("inspect")))
@@ -57,6 +58,7 @@ def test_what_waits_goes_after_the_greeting_although_the_broker_is_back_already_
     wait_for(lambda: len(wire.sent) == 3, "everything is sent")
     publisher.stop()
     publisher.join(20)
-    assert [topic for topic, _ in wire.sent] == ["info", "availability", "prediction/inspect", "availability"]
+    assert [topic for topic, _ in wire.sent[:3]] == ["info", "availability", "prediction/inspect"]
+    assert [topic for topic, _ in wire.sent[3:]] == ["stats", "availability"]
     assert b'"buffered":true' in wire.sent[2][1]
     assert not deaths
