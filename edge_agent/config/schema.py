@@ -41,11 +41,11 @@ class MqttConfig(_Strict, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Port = 1883
     protocol: Literal["5", "3.1.1"] = "5"
-    username: str | None = None
+    username: Annotated[str, Meta(max_length=256)] | None = None
     password_file: str | None = None
     insecure: bool = False
-    base_topic: Annotated[str, Meta(pattern=r"^[^+#\x00]+$")] = "edge-agent"
-    client_id: str | None = None  # None: "<base_topic>-<device>"
+    base_topic: Annotated[str, Meta(pattern=r"^[^+#\x00]+$", max_length=256)] = "edge-agent"
+    client_id: Annotated[str, Meta(max_length=256)] | None = None  # None: "<base_topic>-<device>"
     keepalive: Duration = _ms(30_000)
     prediction_expiry: Duration = _ms(86_400_000)  # MQTT 5 message expiry of a prediction
     stats_interval: Duration = _ms(10_000)

@@ -58,7 +58,11 @@ SHAPES = [
     ('name = "front"', 'name = "front\\n"', 'camera[0].name = "front\\n": a control character, a tab or the end of a'),
     ('id = "line3-cam1"', 'id = "Line3"', 'device.id = "Line3": expected at most 63 lower case letters, digits and -'),
     ('"machine.vibration"', '"vibration"', 'features.vibration = "vibration": expected a sensor and one of its fields'),
-    ('host = "127', 'base_topic = "a/#"\nhost = "127', 'mqtt.base_topic = "a/#": expected a topic without + and #'),
+    (
+        'host = "127',
+        'base_topic = "a/#"\nhost = "127',
+        'mqtt.base_topic = "a/#": expected a topic of at most 256 characters without + and #',
+    ),
     ("[model.conveyor]", "[model.Big]\npath='a'\n[model.conveyor]", "model.Big: expected a name of at most 63 lower"),
     ("[model.conveyor]", '[model."a b"]\npath="a"\n[model.conveyor]', 'model."a b": expected a name of at most 63'),
     (

@@ -16,6 +16,7 @@ from edge_agent.core.physical_units import QUANTITIES
 from edge_agent.io.cameras import registry
 from edge_agent.io.profiles import load_profile, profile_names
 from edge_agent.io.sensors import SENSORS
+from tests.simulators.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs/configuration.md").read_text()
@@ -100,9 +101,11 @@ def test_whole_files_pass_the_check_with_the_shipped_model_beside_them(document,
     assert len(examples) == number
     shutil.copy(MODEL, tmp_path)
     for example in examples:
-        for name in re.findall(r'^(?:password_file|ca) = "(.+)"', example, re.MULTILINE):
+        for name in re.findall(r'^password_file = "(.+)"', example, re.MULTILINE):
             (tmp_path / name).touch(mode=0o600)
             (tmp_path / name).write_text("x")
+        for name in re.findall(r'^ca = "(.+)"', example, re.MULTILINE):
+            shutil.copy(Authority(tmp_path / "authority").ca, tmp_path / name)
         path = tmp_path / "agent.toml"
         path.write_text(example)
         loaded = load_config(path, lambda _: load_profile("generic-x86"), "bench-7")
