@@ -30,7 +30,9 @@ PATTERN_WORDS = {
     ): "a name of at most 63 lower case letters, digits, - and _, that begins with a letter or digit",
     _pattern(schema.DeviceId): "at most 63 lower case letters, digits and -",
     _pattern(schema.FieldRef): 'a sensor and one of its fields, such as "machine.vibration"',
-    _pattern(get_type_hints(schema.MqttConfig, include_extras=True)["base_topic"]): "a topic of at most 256 characters without + and #",
+    _pattern(get_type_hints(schema.MqttConfig, include_extras=True)["base_topic"]): (
+        "a topic of at most 256 characters without + and #"
+    ),
 }
 
 

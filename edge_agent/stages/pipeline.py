@@ -132,7 +132,8 @@ class Pipeline(Worker):
         slot.frame = frame
         # media time is decided at once: its rows are known beforehand, and it may run ahead of the clock
         slot.due_ns = frame.mono_ns + self.config.align.wait if frame.media_ns is None else 0
-        self.ring.submit(slot)
+        if not self.ring.submit(slot):
+            self.counters.discard(DiscardReason.SHUTDOWN)
 
     # --- the sensors' threads ------------------------------------------------------------------------------------
 

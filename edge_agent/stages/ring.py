@@ -46,12 +46,14 @@ class Ring:
                 self._changed.wait()
             return (None, False) if self._closed else (self._free.popleft(), False)
 
-    def submit(self, slot: Slot) -> None:
-        """Hand a filled slot to the invoke thread."""
+    def submit(self, slot: Slot) -> bool:
+        """Hand a filled slot to the invoke thread. False once closed: nobody will read it."""
         with self._changed:
-            self._pending.append(slot)
-            self._news = True
-            self._changed.notify_all()
+            if not self._closed:
+                self._pending.append(slot)
+                self._news = True
+                self._changed.notify_all()
+            return not self._closed
 
     def release(self, slot: Slot) -> None:
         """Hand a slot back after reading it (or without having filled it)."""

@@ -60,6 +60,16 @@ def test_without_a_free_slot_the_oldest_frame_of_a_live_camera_gives_way() -> No
     assert ring.acquire() == (oldest, True)
 
 
+def test_a_slot_that_was_being_filled_when_the_ring_was_closed_is_not_taken_in() -> None:
+    ring = Ring([Slot({})], newest=False)
+    slot, _ = ring.acquire()
+    assert slot is not None
+    ring.close()
+    assert ring.leftover() == 0
+    assert not ring.submit(slot)
+    assert ring.leftover() == 0
+
+
 def test_a_file_waits_for_a_free_slot_until_the_ring_is_closed() -> None:
     ring = Ring([Slot({})], newest=False)
     filled(ring)
