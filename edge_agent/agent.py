@@ -136,8 +136,9 @@ class Agent:
         self.publisher.closing()
         for pipeline in self.parts.pipelines.values():
             pipeline.close()
+        end_ns = self.clock.monotonic_ns() + round(limits.STOP_JOIN_S * 1e9)  # for all together
         for worker in [*self.parts.cameras.values(), *self.parts.sensors.values(), *self.parts.pipelines.values()]:
-            worker.join(limits.STOP_JOIN_S)
+            worker.join(max(0.0, (end_ns - self.clock.monotonic_ns()) / 1e9))
         self.publisher.stop()
         self.publisher.join(limits.STOP_FLUSH_S + limits.STOP_JOIN_S)
         self.broker.stop()

@@ -20,6 +20,8 @@ from edge_agent.io.profiles import find_profile
 from edge_agent.io.runtimes.choose import Choice
 from edge_agent.records import ModelFile
 
+PLAIN = ("xnnpack", "cpu")  # the back-ends that every machine has
+
 
 class ModelRequest(Struct, frozen=True):
     """What is to be loaded and how. ``where`` names the place in the configuration for messages."""
@@ -47,7 +49,7 @@ def begin(request: ModelRequest) -> Loading:
     file = read_model(request.folder / request.config.path)
     choice = Choice(
         file,
-        request.order or _usual_order(file),
+        _order(request, file),
         threads=request.threads,
         external=request.external,
         cache_dir=request.cache_dir,
@@ -76,8 +78,13 @@ def model_request(loaded: LoadedConfig, name: str, *, remember: bool = True) -> 
     )
 
 
-def _usual_order(file: ModelFile) -> tuple[str, ...]:
-    return ("edgetpu",) if file.compiled_for_edgetpu else ("xnnpack", "cpu")
+def _order(request: ModelRequest, file: ModelFile) -> tuple[str, ...]:
+    """The declared order; before it the Edge TPU, where a model compiled for one would meet only back-ends that can't
+    take it (most profiles declare no Edge TPU: it is plugged in)."""
+    order = tuple(request.order) or PLAIN
+    if file.compiled_for_edgetpu and set(order) <= set(PLAIN):
+        return ("edgetpu", *order)
+    return order
 
 
 def cache_folder() -> Path:

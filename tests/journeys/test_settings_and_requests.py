@@ -227,10 +227,11 @@ def garbage(count: int) -> Iterator[bytes]:
 def test_no_payload_on_any_command_topic_ends_the_daemon(line: Line) -> None:
     settings = ("rate", "publish", "threshold", "paused", "colour")
     topics = [*(f"set/inspect/{setting}" for setting in settings), "set/x/y", "request/ping", "request/ %s \u20ac"]
-    for payload in garbage(40):
+    for number, payload in enumerate(garbage(40)):
         for topic in topics:
             line.subscriber.client.publish(f"{BASE}/{topic}", payload, qos=1)
-        assert line.request("ping")["status"] == "ok"
+        if number % 8 == 7:  # not so many at once that some are ignored
+            assert line.request("ping")["status"] == "ok"
     for setting, value in (("rate", "max"), ("publish", "every"), ("threshold", 0), ("paused", False)):
         assert line.command(setting, value)["status"] == "ok"
     line.next_predictions(2)
