@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
+import queue
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -20,7 +20,7 @@ CONFIGURATION = """
 id = "bench"
 [mqtt]
 port = {port}
-stats_interval = "2s"
+stats_interval = "1s"
 [[camera]]
 name = "video"
 source = "file:{video}"
@@ -36,17 +36,21 @@ threads = 1
 """
 
 
-@dataclass(slots=True)
-class Run:
-    """What a subscriber saw of one run."""
+LOOKED_AT_MOST = 300  # predictions whose latencies are looked at
 
-    seconds: float = 0.0  # between the first counted prediction and the last
-    count: int = 0
-    first_s: float = 0.0  # from the start of the process to the first prediction
-    invoke_ms: list[float] = field(default_factory=list)
-    preprocess_ms: list[float] = field(default_factory=list)
-    stats: dict[str, Any] = field(default_factory=dict)
-    rss_mb: float = 0.0
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was seen of one run."""
+
+    seconds: float
+    count: int  # predictions acknowledged in that time
+    first_s: float  # from the start of the process to the first prediction
+    invoke_ms: list[float]
+    preprocess_ms: list[float]
+    looked_at_fps: float  # while a subscriber took every prediction
+    stats: dict[str, Any]
+    rss_mb: float
 
     @property
     def fps(self) -> float:
@@ -62,42 +66,92 @@ class Run:
 
 
 def run(folder: Path, port: int, video: Path, model: Path, pace: str, frames: int) -> Run:
-    """Start the daemon, count ``frames`` predictions after the first 20, stop it."""
-    result, done = Run(), threading.Event()
-    arrivals: list[float] = []
-    payloads: list[bytes] = []
+    """Start the daemon, measure its rate over at least ``frames`` acknowledged predictions, look at some, stop it.
 
-    def keep(_client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        if message.topic.endswith("/stats"):
-            result.stats = json.loads(message.payload)
-            return
-        arrivals.append(time.perf_counter())
-        payloads.append(message.payload)
-        if len(arrivals) == frames + 20:
-            done.set()
-
-    client = paho.Client(CallbackAPIVersion.VERSION2)
-    client.on_message = keep
-    client.connect("127.0.0.1", port)
-    client.subscribe([("edge-agent/bench/prediction/bench", 0), ("edge-agent/bench/stats", 0)])
-    client.loop_start()
+    The rate is measured from the daemon's own statistics while nobody subscribes to the predictions, as nobody does to
+    what the hand-written loops publish; the stages' latencies from the predictions of a second phase.
+    """
+    watcher = Watcher(port)
     configuration = folder / "agent.toml"
     configuration.write_text(CONFIGURATION.format(port=port, video=video, model=model, pace=pace))
     started = time.perf_counter()
     daemon = Daemon(configuration, {})
     try:
-        if not done.wait(600):
-            raise RuntimeError(f"the daemon did not deliver {frames} predictions:\n{daemon.log}")
+        first_s = watcher.first_prediction() - started
+        begin, end = watcher.statistics_over(frames)
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-        result.rss_mb = int(status.split("VmRSS:")[1].split()[0]) / 1024
+        payloads, seconds = watcher.look_at(min(frames, LOOKED_AT_MOST))
+    except TimeoutError as error:
+        raise RuntimeError(f"{error}:\n{daemon.log}") from None
     finally:
         daemon.stop()
-        client.loop_stop()
-    result.first_s = arrivals[0] - started
-    result.seconds = arrivals[frames + 19] - arrivals[19]
-    result.count = frames
-    for payload in payloads[20 : frames + 20]:
-        latency = json.loads(payload)["latency_ms"]
-        result.invoke_ms.append(latency["invoke"])
-        result.preprocess_ms.append(latency["preprocess"])
-    return result
+        watcher.close()
+    latencies = [json.loads(payload)["latency_ms"] for payload in payloads]
+    return Run(
+        seconds=end["uptime_s"] - begin["uptime_s"],
+        count=acknowledged(end) - acknowledged(begin),
+        first_s=first_s,
+        invoke_ms=[latency["invoke"] for latency in latencies],
+        preprocess_ms=[latency["preprocess"] for latency in latencies],
+        looked_at_fps=(len(payloads) - 1) / seconds,
+        stats=end,
+        rss_mb=int(status.split("VmRSS:")[1].split()[0]) / 1024,
+    )
+
+
+def acknowledged(stats: dict[str, Any]) -> int:
+    count: int = stats["pipelines"]["bench"]["acknowledged"]
+    return count
+
+
+class Watcher:
+    """A subscriber that listens to predictions only when asked to."""
+
+    PREDICTIONS = "edge-agent/bench/prediction/bench"
+
+    def __init__(self, port: int) -> None:
+        self._messages: queue.SimpleQueue[tuple[float, str, bytes]] = queue.SimpleQueue()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = lambda _client, _data, message: self._messages.put(
+            (time.perf_counter(), message.topic, message.payload)
+        )
+        self._client.connect("127.0.0.1", port)
+        self._client.subscribe([("edge-agent/bench/stats", 0), (self.PREDICTIONS, 0)])
+        self._client.loop_start()
+
+    def first_prediction(self) -> float:
+        """When the first prediction arrived; from then on no more of them are delivered."""
+        arrival, _ = self._next(self.PREDICTIONS)
+        self._client.unsubscribe(self.PREDICTIONS)
+        return arrival
+
+    def statistics_over(self, predictions: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The statistics before and after at least that many acknowledged predictions. The first are left out: they
+        were taken while this subscriber still listened to predictions, and while the daemon started."""
+        for _ in range(2):
+            begin = json.loads(self._next("stats")[1])
+        while True:
+            end = json.loads(self._next("stats")[1])
+            if acknowledged(end) - acknowledged(begin) >= predictions:
+                return begin, end
+
+    def look_at(self, count: int) -> tuple[list[bytes], float]:
+        """So many predictions, and the seconds between the first and the last."""
+        self._client.subscribe(self.PREDICTIONS)
+        for _ in range(10):  # what the subscription itself disturbs
+            self._next(self.PREDICTIONS)
+        arrivals = [self._next(self.PREDICTIONS) for _ in range(count)]
+        return [payload for _, payload in arrivals], arrivals[-1][0] - arrivals[0][0]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _next(self, topic: str) -> tuple[float, bytes]:
+        while True:
+            try:
+                arrival, name, payload = self._messages.get(timeout=60)
+            except queue.Empty:
+                raise TimeoutError(f"no message on {topic} for a minute") from None
+            if name.endswith(topic):
+                return arrival, payload

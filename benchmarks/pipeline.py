@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--mediapipe", metavar="PYTHON", help="a Python with mediapipe, to compare with it too")
     options = parser.parse_args()
-    kinds = {"raw invoke": "raw", "numpy loop": "numpy", "PIL loop": "pil"}
+    kinds = {"raw invoke": "raw", "preprocess alone": "preprocess", "numpy loop": "numpy", "PIL loop": "pil"}
     loops: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
     if options.mediapipe:
         loops["MediaPipe Tasks"] = []
@@ -72,14 +72,18 @@ def report(
     invoke_ms = {name: 1e3 * median(item["invoke"] for item in items) for name, items in loops.items()}
     invoke_ms["edge-agent"] = median(run.mean_invoke_ms for run in runs)
     limit, ours = frame_ms["raw invoke"], frame_ms["edge-agent"]
+    own = median(run.mean_invoke_ms * run.looked_at_fps / 1e3 for run in runs)
+    # the daemon's rate is measured without a subscriber and its stages with one, so its share comes from the latter
+    share = {name: own if name == "edge-agent" else invoke_ms[name] / value for name, value in frame_ms.items()}
     rows = {
-        name: (1e3 / value, value, limit / value, invoke_ms[name] / value, value / ours)
+        name: (1e3 / value, value, limit / value, share[name], value / ours)
         for name, value in frame_ms.items()
+        if name != "preprocess alone"
     }
     latency = paced.stats["pipelines"]["bench"]["latency_ms"]
     wire_ms = latency["puback"]["p50"] - latency["invoke"]["p50"]
-    preprocess = median(run.median_preprocess_ms / run.mean_invoke_ms for run in runs)
-    own = median(run.mean_invoke_ms * run.fps / 1e3 for run in runs)
+    in_loop = median(run.median_preprocess_ms / run.mean_invoke_ms for run in runs)
+    alone = frame_ms["preprocess alone"] / limit
     goals = [
         judge("rate over invoke in its own loop", own, ">= 0.90", own >= 0.90),
         judge("rate over raw invoke", limit / ours, ">= 0.80", limit / ours >= 0.80),
@@ -87,7 +91,8 @@ def report(
             "rate over the numpy loop", frame_ms["numpy loop"] / ours, ">= 1.3", frame_ms["numpy loop"] / ours >= 1.3
         ),
         judge("rate over the PIL loop", frame_ms["PIL loop"] / ours, ">= 1.5", frame_ms["PIL loop"] / ours >= 1.5),
-        judge("preprocess over invoke", preprocess, "<= 0.05", preprocess <= 0.05),
+        judge("preprocess over raw invoke, each alone", alone, "<= 0.05", alone <= 0.05),
+        judge("preprocess over invoke, both in the loop, with waiting", in_loop, "<= 0.05", in_loop <= 0.05),
         judge("frame to PUBACK minus invoke at camera pace, p50 ms", wire_ms, "<= 5", wire_ms <= 5),
     ]
     if "MediaPipe Tasks" in frame_ms:
