@@ -96,9 +96,6 @@ class Agent:
         """Until SIGTERM, SIGINT or the death of a thread. Returns the exit code. Raises what keeps it from starting."""
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._load_models()
-        for commands in (self.topics.set_filter, self.topics.request_filter):
-            self.broker.subscribe(commands, self.control.received, retain_as_published=True)
-        self.broker.start()  # connects while the rest is built; the publisher greets when it runs
         for pipeline in self.config.pipeline:
             self._add_pipeline(pipeline)
         for camera in self.config.camera:
@@ -106,6 +103,9 @@ class Agent:
         for sensor in self.config.sensor:
             self._add_sensor(sensor)
         self._listen_to_signals()
+        for commands in (self.topics.set_filter, self.topics.request_filter):
+            self.broker.subscribe(commands, self.control.received, retain_as_published=True)
+        self.broker.start()  # not before all is built: what keeps the daemon from starting is said alone
         gc.freeze()  # what is alive now stays alive: the collector need not walk it while frames wait
         for worker in self.parts.workers():
             worker.start()
