@@ -41,8 +41,11 @@ LAYERS = {
     "io": Layer(frozenset({"io"}), VALUES | {"ports", "io", "config.profile"}),
     "stages": Layer(frozenset({"stages"}), VALUES | {"ports", "config", "core", "stages"}),
     "agent": Layer(AGENT, VALUES | AGENT | {"ports", "config", "core", "io", "stages"}),
+    # Finds and starts a subcommand; the workstation's programs use it too.
+    "command line": Layer(frozenset({"command_line"}), frozenset({"", "errors"})),
     "commands": Layer(
-        frozenset({"commands", "__main__"}), VALUES | AGENT | {"ports", "config", "core", "io", "stages", "commands"}
+        frozenset({"commands", "__main__"}),
+        VALUES | AGENT | {"command_line", "ports", "config", "core", "io", "stages", "commands"},
     ),
 }
 

@@ -114,10 +114,12 @@ class Budgets(_Strict, frozen=True, kw_only=True):
 
 
 class Golden(_Strict, frozen=True, kw_only=True):
-    """How far the golden outputs may differ from the stored ones, in steps of the output's quantisation."""
+    """How far the golden outputs may differ from the stored ones, in steps of the output's quantisation; an output
+    that is not quantised counts in steps of 1/256."""
 
     tolerance_lsb: Annotated[int, Meta(ge=0)] = 40
     argmax: bool = True
+    reason: str = ""  # why this tolerance: what was measured
 
 
 class Card(_Strict, frozen=True, kw_only=True):

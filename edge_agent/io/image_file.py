@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import cv2
 import numpy as np
@@ -31,16 +32,31 @@ def read_image(path: Path) -> Pixels:
     try:
         if path.stat().st_size == 0:
             raise ConfigError(f"{path}: the file is empty")
-        with Image.open(path, formats=FORMATS) as image:
-            check_size(image.size, str(path))
-            return _as_bgr(ImageOps.exif_transpose(image))
+        with path.open("rb") as stream:
+            return _decoded(stream, str(path))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: the picture can't be read: {error}") from error
+
+
+def decode_image(content: bytes, what: str) -> Pixels:
+    """The same of a picture that is in memory; ``what`` names it in messages. Raises ConfigError."""
+    if not content:
+        raise ConfigError(f"{what}: it is empty")
+    return _decoded(io.BytesIO(content), what)
+
+
+def _decoded(stream: BinaryIO, what: str) -> Pixels:
+    try:
+        with Image.open(stream, formats=FORMATS) as image:
+            check_size(image.size, what)
+            return _as_bgr(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
-        raise ConfigError(f"{path}: not a picture; readable are {', '.join(FORMATS)}") from error
+        raise ConfigError(f"{what}: not a picture; readable are {', '.join(FORMATS)}") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         # what Pillow raises for damaged files; SyntaxError for a broken PNG chunk
-        raise ConfigError(f"{path}: the picture can't be read: {error}") from error
+        raise ConfigError(f"{what}: the picture can't be read: {error}") from error
 
 
 def check_size(size: tuple[int, int], what: str) -> None:

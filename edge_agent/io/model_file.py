@@ -31,7 +31,7 @@ _CENTRAL_ENTRY = b"PK\x01\x02"
 # Of the methods that zipfile knows only these have bounded memory: an LZMA header may ask for 4 GiB at once.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # zipfile has no single exception for damage: this is what mutated archives raise.
-_ZIP_DAMAGE = (
+ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -121,7 +121,7 @@ def _members(content: bytes, notes: list[str]) -> dict[str, bytes]:
             return {}
         with zipfile.ZipFile(stream) as archive:
             return _unpacked(archive, notes)
-    except _ZIP_DAMAGE as error:
+    except ZIP_DAMAGE as error:
         notes.append(f"the zip after the model is damaged ({_one_line(error)}): its card and labels are not read")
         return {}
 
@@ -142,7 +142,7 @@ def _unpacked(archive: zipfile.ZipFile, notes: list[str]) -> dict[str, bytes]:
             continue
         try:
             members[entry.filename] = archive.read(entry)
-        except _ZIP_DAMAGE as error:
+        except ZIP_DAMAGE as error:
             notes.append(f"{entry.filename!r} in the zip is damaged ({_one_line(error)}): not read")
     return members
 
