@@ -1,0 +1,1 @@
+"""The subcommands of ``edge-convert``, one file each."""

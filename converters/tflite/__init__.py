@@ -1,0 +1,1 @@
+"""The .tflite file as bytes: reading its graph, adding metadata, appending files."""

@@ -1,0 +1,1 @@
+"""Programs that run in an environment of their own, each in a child process: standard library, numpy, one framework."""
