@@ -1,0 +1,1 @@
+"""Builds for the Edge TPU: what can be told beforehand, Google's compiler, and the file that comes out."""
