@@ -16,14 +16,15 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from converters.device_model import DeviceModel
 from converters.dressing import finish
 from converters.evaluation.as_trained import AsTrained, as_trained
 from converters.files import check_output, write_whole
 from converters.golden import check_golden
-from converters.ladder import STEPS, Judge, Ladder, Measured, climb, selection_rows
+from converters.ladder import CALIBRATION_ROWS, STEPS, Judge, Ladder, Measured, climb, selection_rows
 from converters.progress import Progress, Silent
 from converters.records import Dataset, Quantized, Written
-from converters.steps import Io, Judged, judged, own_normalisation, with_costs
+from converters.steps import Io, Judged, judged, own_normalisation, ranked_layers, with_costs
 from converters.workbench import Workbench, open_workbench
 from edge_agent.errors import ModelError
 from edge_agent.io.profiles import load_profile
@@ -131,13 +132,13 @@ def _converted(bench: Workbench, goal: Goal, integers_only: bool, output: Path, 
     notes = (*_dataset_notes(bench), *bench.source.notes, *ladder.quantized.notes)
     conversion = Conversion(None, ladder, reference, deployed, original, notes)
     if report is not None:
-        _report(bench, content, conversion, rows, goal, report)
+        _report(bench, DeviceModel(content, path=output), conversion, rows, goal, report)
     # last, so that whatever fails before leaves no file behind
     return replace(conversion, written=write_whole(output, content)) if ladder.met else conversion
 
 
 def _climbed(bench: Workbench, goal: Goal, integers_only: bool, reference: Judged, rows: Sequence[int]) -> Ladder:
-    chosen = selection_rows(bench.rows("calibration"))
+    chosen = selection_rows(bench.rows("calibration"), bench.rows("calibration", CALIBRATION_ROWS))
     before = judged(bench, bench.source.content, chosen, text="float model on the calibration rows")
     retrain, no_retrain = _retraining(bench, goal)
     return climb(
@@ -207,17 +208,17 @@ def _check_golden(content: bytes, output: Path) -> None:
 
 
 def _report(
-    bench: Workbench, content: bytes, conversion: Conversion, rows: Sequence[int], goal: Goal, path: Path
+    bench: Workbench, model: DeviceModel, conversion: Conversion, rows: Sequence[int], goal: Goal, path: Path
 ) -> None:
     from converters.inspection import inspect
     from converters.report import ReportContent, write_report
     from converters.report.content import worst_samples
 
     file = bench.work / "model.tflite"
-    file.write_bytes(content)
+    file.write_bytes(model.file.content)
     write_report(
         ReportContent(
-            model=bench.device_model(content),
+            model=model,
             deployed=conversion.deployed,
             reference=conversion.reference,
             bound=goal.max_drop,
@@ -227,7 +228,7 @@ def _report(
             float_bytes=len(bench.source.content),
             inspection=inspect(file),
             ladder=conversion.ladder,
-            layers=conversion.ladder.layers,
+            layers=conversion.ladder.layers or ranked_layers(bench),
         ),
         path,
     )

@@ -140,8 +140,7 @@ def provenance(
         "method": quantized.method,
     }
     if dataset is not None:
-        counts = {split: len(dataset.rows(split)) for split in ("train", "calibration", "test")}
-        facts["data"] = {"name": Path(dataset.spec).name, "sha256": dataset.sha256(), "rows": counts}
+        facts["data"] = {"name": Path(dataset.spec).name, "sha256": dataset.sha256(), "rows": len(dataset)}
     if technique:
         facts["technique"] = dict(technique)
     if quantized.float_ops:

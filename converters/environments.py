@@ -52,7 +52,7 @@ ENVIRONMENTS: Mapping[Environment, Packages] = {
     ),
     # litert-torch pins the converter that it was released with; onnx and onnxscript are for `edge-convert onnx`
     "torch": Packages(
-        ("torch==2.13.0", "litert-torch==0.10.0", "onnx", "onnxscript"),
+        ("torch==2.13.0", "litert-torch==0.10.0", "onnx", "onnxscript", "onnxruntime>=1.23"),
         "litert_torch",
         2.3,
         (3, 13),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from msgspec import Struct
 
+from converters.datasets.splits import spread
 from converters.progress import Progress, Silent
 from converters.quantization.borders import Border
 from converters.quantization.calibration import Calibration, Method, Range, calibrate, pins_of, states_of
@@ -48,11 +49,12 @@ class Wanted(Struct, frozen=True):
     io: Border = "int8"
 
 
-def selection_rows(calibration: Sequence[int], used: int = CALIBRATION_ROWS) -> Sequence[int]:
-    """Rows of the calibration split to select on: those that no range was measured on, where there are 200, else all
-    of them (a range sees no label, so little is lost)."""
-    fresh = calibration[used : used + SELECTION_ROWS]
-    return fresh if len(fresh) >= _FRESH_ENOUGH else calibration[:SELECTION_ROWS]
+def selection_rows(calibration: Sequence[int], used: Collection[int]) -> Sequence[int]:
+    """Rows of the calibration split to select on: those that no range was measured on (``used``), where there are 200,
+    else all of them (a range sees no label, so little is lost). At most 600, spread evenly."""
+    taken = set(used)
+    fresh = [row for row in calibration if row not in taken]
+    return spread(fresh if len(fresh) >= _FRESH_ENOUGH else calibration, SELECTION_ROWS)
 
 
 def climb(  # noqa: PLR0913  # what a command's options say, each by its name

@@ -15,12 +15,14 @@ from converters.evaluation.results import Evaluation, judge
 from converters.evaluation.run import record
 from converters.quantization.calibration import Calibration, Method, calibrate, pins_of, states_of
 from converters.quantization.quantize import quantize
+from converters.quantization.sensitivity import LayerError, rank_layers
 from converters.records import Quantized, Scheme
 from converters.tflite.graph import read_graph
 from converters.tflite.own_normalisation import find_own_normalisation
 from converters.workbench import Workbench
 
 CALIBRATION_SAMPLES = 300
+RANKING_SAMPLES = 96
 CALIBRATED: tuple[Scheme, ...] = ("int8", "mixed", "16x8")
 Io = Literal["int8", "uint8", "float32"]
 
@@ -53,6 +55,12 @@ def calibrated(bench: Workbench, *, samples: int = CALIBRATION_SAMPLES, method: 
         states=states_of(bench.float_model.card),
         progress=bench.progress,
     )
+
+
+def ranked_layers(bench: Workbench) -> tuple[LayerError, ...]:
+    """What each layer costs alone, worst first."""
+    samples = list(calibration_samples(bench.arrays("calibration", RANKING_SAMPLES)))
+    return rank_layers(bench.source, calibrated(bench), samples, progress=bench.progress)
 
 
 def own_normalisation(bench: Workbench) -> tuple[str, ...]:

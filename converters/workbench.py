@@ -58,8 +58,11 @@ class Workbench:
         return DeviceModel(content, card=card, path=path, where="the card")
 
 
-def said_images(card: Mapping[str, Any]) -> list[str]:
-    """The inputs that a card, as written, calls pictures: frameworks may have their channels first."""
+def said_images(card: Mapping[str, Any]) -> list[str] | None:
+    """The inputs that a card, as written, calls pictures: frameworks may have their channels first. None where it does
+    not speak of inputs."""
+    if not card.get("inputs"):
+        return None
     return [item["tensor"] for item in card.get("inputs", ()) if item.get("role") == "image"]
 
 

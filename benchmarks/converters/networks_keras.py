@@ -19,7 +19,7 @@ def hybrid(keras: Any) -> Any:
 
 
 def student(keras: Any) -> Any:
-    """The same inputs and output in about a fifth of the parameters: what ``hybrid`` is distilled into."""
+    """The same inputs and output in about a quarter of the parameters: what ``hybrid`` is distilled into."""
     return _network(keras, 8, [(16, 2, 3), (16, 1, 3), (24, 2, 3)], 48, 48)
 
 

@@ -9,6 +9,7 @@ whose ranges differ by a factor of a thousand (proline 278 to 1680 mg/L, nonflav
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,6 +59,7 @@ def draw(split: str) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def scaling() -> tuple[Any, Any]:
     """(mean, std) of each feature in the training set, with the digits that a card shows."""
     readings = draw("train")["readings"]

@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from converters.tflite.graph import IDENTIFIER, Graph, Signature, read_graph
 from converters.tflite.metadata import METADATA_NAME
-from converters.tflite.packing import packed
+from converters.tflite.packing import packed, unpacked
 from edge_agent.errors import ModelError
 
 ALIGNMENT = 16
@@ -71,7 +71,7 @@ def _binding(name: str, index: int) -> schema.TensorMapT:
 
 
 def _metadata(original: bytes) -> bytes:
-    model = schema.ModelT.InitFromPackedBuf(original, 0)
+    model = unpacked(original)
     entry = next(entry for entry in model.metadata if entry.name == METADATA_NAME.encode())
     return np.asarray(model.buffers[entry.buffer].data, np.uint8).tobytes()
 

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from converters.tflite.archive import bare_model
-from converters.tflite.packing import packed
-from edge_agent.errors import ModelError
+from converters.tflite.packing import packed, unpacked
 
 OP_NAMES: dict[int, str] = {
     value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)
@@ -29,17 +27,8 @@ class Op(NamedTuple):
 
 
 def parse(content: bytes) -> Any:
-    """The file as a schema.ModelT, without what is appended to it. Buffers that lie behind the flatbuffer are fetched;
-    a tensor name that occurs twice gets a number. Raises ModelError."""
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    bare = bare_model(content)
-    if bare[4:8] != b"TFL3":
-        raise ModelError("not a .tflite file: bytes 4 to 8 are not TFL3")
-    model = flatbuffer_utils.read_model_from_bytearray(bare)
-    for buffer in model.buffers:
-        if isinstance(buffer.data, bytes):  # it lay behind the flatbuffer
-            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    """The file as a schema.ModelT; a tensor name that occurs twice gets a number. Raises ModelError."""
+    model = unpacked(content)
     taken: set[str] = set()
     for graph in model.subgraphs:
         for position, tensor in enumerate(graph.tensors):

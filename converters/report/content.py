@@ -36,7 +36,7 @@ class ShownSample(Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ReportContent:
-    """``model`` is the file that the report is about; ``file_name`` what it is called, where that is not the name in it.
+    """``model`` is the file that the report is about; ``file_name`` is what to call it, where not as it was read.
     ``deployed`` and ``reference`` (the float model) answered the same rows of ``data``. ``bound``: by how much the main
     score might fall. ``float_bytes`` of the float .tflite. ``layers``: instead of the ladder's."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from converters.tflite.archive import with_members
-from converters.tflite.packing import packed
+from converters.tflite.packing import packed, unpacked
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.io.model_file import parse_model
 
@@ -28,7 +28,7 @@ def require_float(content: bytes, where: str) -> None:
     if parse_model(content, Path(where)).compiled_for_edgetpu:
         raise ModelError(f"{where} is compiled for the Edge TPU: {_GIVE_FLOAT}")
     with _damage_named(where):
-        _require_float(schema.ModelT.InitFromPackedBuf(content, 0), where)
+        _require_float(unpacked(content), where)
 
 
 def float_source(content: bytes, where: str, signature: str | None = None) -> bytes:
@@ -36,7 +36,7 @@ def float_source(content: bytes, where: str, signature: str | None = None) -> by
     tensors' own. Files behind the model stay. Raises ModelError, or ConfigError for an unknown ``signature``."""
     require_float(content, where)
     with _damage_named(where):
-        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        model = unpacked(content)
         chosen = _choose(model, signature, where)
         changed = [_fix_batch(model, where), _complete(chosen, model.subgraphs[0])]
         if len(model.signatureDefs or ()) != 1:

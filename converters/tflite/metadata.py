@@ -12,7 +12,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from converters.tflite.packing import AlignedBuffer, packed
+from converters.tflite.packing import AlignedBuffer, packed, unpacked
 
 METADATA_NAME = "TFLITE_METADATA"
 # Union and enumeration values of TensorFlow Lite's metadata_schema.fbs, version 1.1.0
@@ -29,7 +29,7 @@ Tensor = Callable[[flatbuffers.Builder], int]
 
 def with_metadata(model: bytes, metadata: bytes) -> bytes:
     """The model with ``metadata`` as its TFLITE_METADATA buffer; one that it already has is replaced."""
-    parsed = schema.ModelT.InitFromPackedBuf(model, 0)
+    parsed = unpacked(model)
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_NAME, len(parsed.buffers)
     parsed.metadata = [m for m in parsed.metadata or [] if m.name != METADATA_NAME.encode()] + [entry]

@@ -1,4 +1,5 @@
-"""Writes a flatbuffer model back, with the alignment that its readers count on. Without TensorFlow."""
+"""Reads a flatbuffer model to change it, and writes it back with the alignment that its readers count on. Without
+TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,7 +9,25 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from converters.tflite.archive import bare_model
+from edge_agent.errors import ModelError
+
 BUFFER_ALIGNMENT = 16  # schema.fbs: Buffer.data has force_align 16
+
+
+def unpacked(content: bytes) -> Any:
+    """The model as a ``schema.ModelT``, without what is appended to it. Large models keep their buffers behind the
+    flatbuffer: they are fetched, and ``packed`` writes them inside. Raises ModelError."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    bare = bare_model(content)
+    if bare[4:8] != b"TFL3":
+        raise ModelError("not a .tflite file: bytes 4 to 8 are not TFL3")
+    model = flatbuffer_utils.read_model_from_bytearray(bare)
+    for buffer in model.buffers:
+        if isinstance(buffer.data, bytes):  # it lay behind the flatbuffer
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    return model
 
 
 def packed(model: Any) -> bytes:

@@ -13,20 +13,16 @@ import pytest
 from tests.test_architecture import LINES_MOST, covers
 
 ROOT = Path(__file__).resolve().parents[2]
-DEVICE = frozenset(
-    (
-        "edge_agent.records edge_agent.errors edge_agent.ports edge_agent.limits edge_agent.core "
-        "edge_agent.command_line edge_agent.config.convert edge_agent.config.units edge_agent.config.profile "
-        "edge_agent.io.runtimes edge_agent.io.model_file edge_agent.io.tflite_metadata edge_agent.io.image_file "
-        "edge_agent.io.profiles edge_agent.io.board edge_agent.stages.engine"
-    ).split()
-)
-FRAMEWORKS = frozenset(
-    (
-        "keras tensorflow tf_keras tensorflow_model_optimization torch litert_torch onnx onnx2tf onnxruntime onnxscript "
-        "ai_edge_litert google h5py numpy"
-    ).split()
-)
+_DEVICE = """
+records errors ports limits core command_line config.convert config.units config.profile io.runtimes io.model_file
+io.tflite_metadata io.image_file io.profiles io.board stages.engine
+"""
+_FRAMEWORKS = """
+keras tensorflow tf_keras tensorflow_model_optimization torch litert_torch onnx onnx2tf onnxruntime onnxscript
+ai_edge_litert google h5py numpy
+"""
+DEVICE = frozenset(f"edge_agent.{name}" for name in _DEVICE.split())
+FRAMEWORKS = frozenset(_FRAMEWORKS.split())
 MODULES = sorted((ROOT / "converters").rglob("*.py"))
 
 

@@ -1,0 +1,1 @@
+"""ONNX files for the ONNX Runtime back-end, and the folder from which a Jetson builds its TensorRT engine."""
