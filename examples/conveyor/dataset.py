@@ -1,24 +1,31 @@
-"""Samples as arrays: what the models of this example are trained, calibrated and measured on.
+"""The sets that the models of this example are trained, calibrated and measured on.
 
-The picture becomes 96x96 RGB in the way that the card names (bilinear, stretched) and stays uint8; the readings stay
-in their units. Scaling is the card's business.
+For training, arrays: the picture becomes 96x96 RGB in the way that the card names (bilinear, stretched) and stays
+uint8. For ``edge-convert --data examples/conveyor/dataset.py:rows``, whole frames. The readings stay in their units:
+scaling is the card's business.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from drawing import Pixels
+from parts import SENSORS
 from world import draw_sample
 
 SIDE = 96
+TRAIN_SET, TEST_SET = 2026, 2027  # seeds of the sets; evaluate.py has its own
+TRAIN_COUNT, TEST_COUNT = 10_000, 2_000
+CALIBRATION_COUNT = 300  # the first of the training set
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,23 @@ class Dataset:
 def shrink(pixels: Pixels) -> Pixels:
     """(h, w, 3) uint8 BGR -> (96, 96, 3) uint8 RGB."""
     return cv2.cvtColor(cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), cv2.COLOR_BGR2RGB)
+
+
+def rows(split: str) -> Iterator[dict[str, Any]]:
+    """The rows of "train", "calibration" or "test": whole frames (240, 320, 3) uint8 BGR, readings in their units."""
+    seed, count = {
+        "train": (TRAIN_SET, TRAIN_COUNT),
+        "calibration": (TRAIN_SET, CALIBRATION_COUNT),
+        "test": (TEST_SET, TEST_COUNT),
+    }[split]
+    for number in range(count):
+        sample = draw_sample(seed, number)
+        yield {
+            "id": f"{seed}-{number}",
+            "image": sample.pixels,
+            "features": dict(zip(SENSORS, sample.readings.tolist(), strict=True)),
+            "label": sample.part.label,
+        }
 
 
 def draw_dataset(seed: int, count: int, workers: int | None = None) -> Dataset:

@@ -1,65 +1,43 @@
-"""Trains the example's model, converts it to int8, and writes model/conveyor.tflite and model/report.json.
+"""Trains the example's model in float and writes conveyor.keras, card.toml and report.json to a folder.
 
-    python examples/conveyor/train.py
+    python examples/conveyor/train.py --out build
 
-Needs the packages of requirements.txt beside it (TensorFlow: 2.4 GB); running the model needs none of them. One seed
-decides everything.
+Needs the packages of requirements.txt beside it. One seed decides everything. ``edge-convert convert`` makes the int8
+model of it (REPORT.md).
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
-import tempfile
-from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
-from bundle import feature_tensor, image_tensor, labelled_tensor, model_metadata, with_members, with_metadata
-from dataset import Dataset, draw_dataset
-from device import DeviceModel
+from dataset import TEST_COUNT, TEST_SET, TRAIN_COUNT, TRAIN_SET, Dataset, draw_dataset
 from parts import CLASSES, SENSORS, TEMPERATURE_C, UNITS, VIBRATION_MM_S, WEIGHT_G
 
-from edge_agent.core.card_schema import CARD_MEMBER, CARD_SCHEMA, GOLDEN_MEMBER, Card
-from edge_agent.io.runtimes.litert import LiteRtRuntime
-
 SEED = 2026
-TRAIN_SET, TEST_SET, GOLDEN_SET = SEED, SEED + 1, SEED + 2  # seeds of the sets; evaluate.py has its own
-TRAIN_COUNT, TEST_COUNT, GOLDEN_COUNT = 10_000, 2_000, 200
-CALIBRATION_COUNT = 300
 BATCH, EPOCHS, LEARNING_RATE = 64, 12, 3e-3
 CLIP = 4.0
 VALID_RANGE = {"weight": (0.0, 1000.0), "temperature": (-20.0, 150.0), "vibration": (0.0, 20.0)}
-NAME, VERSION = "conveyor", "1.0.0"
-DESCRIPTION = "Faults of parts on a conveyor, judged from one picture and three sensors"
-LABELS = "labels.txt"
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "model", help="folder to write to")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "build", help="folder to write to")
     arguments = parser.parse_args()
     print("drawing the sets")
     train, test = draw_dataset(TRAIN_SET, TRAIN_COUNT), draw_dataset(TEST_SET, TEST_COUNT)
     scaling = _scaling(train)
     exported, report = _train_all(train, test, scaling)
-    converted = _convert(exported, _calibration(train, scaling))
-    flatbuffer = with_metadata(converted, _metadata(converted))
-    card = _card(train, scaling)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / "conveyor.tflite"
-    path.write_bytes(with_members(flatbuffer, _members(card, None)))
-    path.write_bytes(with_members(flatbuffer, _members(card, _golden(path))))
-    report["bytes"] = {"flatbuffer": len(flatbuffer), "file": path.stat().st_size}
-    report["accuracy"]["hybrid_int8"] = _device_accuracy(path)
+    exported.save(arguments.out / "conveyor.keras")
+    (arguments.out / "card.toml").write_text(_card(train, scaling))
     (arguments.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
 
@@ -131,123 +109,49 @@ def _fit(model: Any, rows: Arrays, targets: Arrays) -> None:
     )
 
 
-def _calibration(train: Dataset, scaling: Any) -> list[Arrays]:
-    """Real samples, and a few that pin the inputs' ranges: pixels to 0..1, z-scores to +-CLIP.
-
-    Pinned, the scales are exactly 1/255 and 8/255 whatever the samples were. One value at a time is moved to its end,
-    so that what the layers see inside stays typical.
-    """
-    count = CALIBRATION_COUNT
-    few = Dataset(train.images[:count], train.readings[:count], train.labels[:count], train.kinds[:count])
-    rows = _inputs(few, scaling)
-    samples = [{key: rows[key][i : i + 1].copy() for key in rows} for i in range(count)]
-    samples[0]["image"][0, 0, 0], samples[1]["image"][0, 0, 0] = 0.0, 1.0
-    samples[0]["sensors"][0, 0], samples[1]["sensors"][0, 0] = -CLIP, CLIP
-    return samples
-
-
-def _convert(model: Any, calibration: list[Arrays]) -> bytes:
-    """Keras -> SavedModel -> full int8 flatbuffer with int8 inputs and outputs."""
-    import tensorflow as tf
-    from keras.export import ExportArchive
-
-    def representative() -> Iterator[Arrays]:
-        # by name: the converter orders inputs as it likes
-        yield from calibration
-
-    archive = ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(
-        "serve",
-        lambda inputs: {"fault": model(inputs)},
-        [{key: tf.TensorSpec((1, *model.input[key].shape[1:]), tf.float32, name=key) for key in model.input}],
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serve"])
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = representative
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-        # a scale for each output of a Dense layer is silently wrong on some older interpreters
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-        return bytes(converter.convert())
-
-
-def _metadata(model: bytes) -> bytes:
-    """What standard tools read: content, normalisation, labels; inputs in the order that the converter chose."""
-    inputs = {
-        "image": image_tensor("image", "the part on the belt from above, 96x96", mean=0.0, std=255.0),
-        "sensors": feature_tensor("sensors", f"z-scores of {', '.join(SENSORS)}: see {CARD_MEMBER}"),
-    }
-    fault = labelled_tensor("fault", "probability of each class", LABELS)
-    order = [spec.name for spec in LiteRtRuntime(model).inputs]
-    return model_metadata(NAME, DESCRIPTION, VERSION, [inputs[name] for name in order], [fault])
-
-
-def _card(train: Dataset, scaling: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> bytes:
-    features = [
-        {"name": name, "unit": unit, "mean": mean, "std": std, "clip": CLIP, "range": VALID_RANGE[name], "fill": mean}
+def _card(train: Dataset, scaling: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> str:
+    """What edge-convert is told of the model: roles, labels, and the scaling that stays outside the graph."""
+    features = "".join(
+        f"    {{ name = {_text(name)}, unit = {_text(unit)}, mean = {mean}, std = {std}, clip = {CLIP}, "
+        f"range = {list(VALID_RANGE[name])} }},\n"
         for name, unit, mean, std in zip(SENSORS, UNITS, *(column.tolist() for column in scaling), strict=True)
-    ]
-    packages = ("tensorflow", "keras", "numpy", "opencv-python-headless")
-    card = {
-        "schema": CARD_SCHEMA,
-        "name": NAME,
-        "version": VERSION,
-        "inputs": [
-            {"role": "image", "tensor": "image", "color": "rgb", "resize": "bilinear", "fit": "stretch"}
-            | {"mean": [0.0], "std": [255.0]},
-            {"role": "features", "tensor": "sensors", "features": features},
-        ],
-        "outputs": [{"task": "classification", "tensor": "fault", "name": "fault", "labels": LABELS}],
-        "golden": {"tolerance_lsb": 40, "argmax": True},
-        "provenance": {
-            "description": DESCRIPTION,
-            "source": "examples/conveyor/train.py",
-            "license": "Apache-2.0",
-            "seed": SEED,
-            "training_samples": TRAIN_COUNT,
-            "training_data_sha256": train.sha256(),
-            "versions": {package: version(package) for package in packages},
-        },
-    }
-    msgspec.convert(card, Card)
-    return json.dumps(card, indent=1).encode()
+    )
+    return f"""name = "conveyor"
+version = "1.1.0"
+
+[[inputs]]
+role = "image"
+tensor = "image"
+color = "rgb"
+resize = "bilinear"
+fit = "stretch"
+mean = [0.0]
+std = [255.0]
+
+[[inputs]]
+role = "features"
+tensor = "sensors"
+features = [
+{features}]
+
+[[outputs]]
+task = "classification"
+tensor = "fault"
+name = "fault"
+labels = [{", ".join(map(_text, CLASSES))}]
+
+[provenance]
+description = "Faults of parts on a conveyor, judged from one picture and three sensors"
+source = "examples/conveyor/train.py"
+license = "Apache-2.0"
+seed = {SEED}
+training_samples = {TRAIN_COUNT}
+training_data_sha256 = "{train.sha256()}"
+"""
 
 
-def _members(card: bytes, golden: bytes | None) -> dict[str, bytes]:
-    members = {LABELS: "".join(f"{label}\n" for label in CLASSES).encode(), CARD_MEMBER: card}
-    return members if golden is None else {**members, GOLDEN_MEMBER: golden}
-
-
-def _golden(path: Path) -> bytes:
-    """One sample of each class as quantised tensors with what the device's interpreter makes of them: arrays
-    "input/NAME" and "output/NAME", a row for each sample.
-
-    Those with the widest margin between the best class and the next, on which both kinds of kernels agree.
-    """
-    usual, reference = DeviceModel(path), DeviceModel(path, default_delegates=False)
-    drawn = usual.draw(GOLDEN_SET, GOLDEN_COUNT)
-    outputs = np.stack([usual.run(*pair) for pair in zip(drawn.image, drawn.sensors, strict=True)])
-    others = np.stack([reference.run(*pair) for pair in zip(drawn.image, drawn.sensors, strict=True)])
-    ordered = np.sort(outputs.astype(np.int64), axis=1)
-    margin = ordered[:, -1] - ordered[:, -2]
-    usable = (outputs.argmax(axis=1) == drawn.labels) & (outputs == others).all(axis=1)
-    chosen = []
-    for label in range(len(CLASSES)):
-        (rows,) = np.nonzero(usable & (drawn.labels == label))
-        chosen.append(rows[margin[rows].argmax()])
-    stream = io.BytesIO()
-    arrays = {"input/image": drawn.image, "input/sensors": drawn.sensors, "output/fault": outputs[:, None]}
-    np.savez_compressed(stream, **{name: array[chosen] for name, array in arrays.items()})
-    return stream.getvalue()
-
-
-def _device_accuracy(path: Path) -> float:
-    model = DeviceModel(path)
-    drawn = model.draw(TEST_SET, TEST_COUNT)
-    return float(np.mean(model.classify(drawn.image, drawn.sensors) == drawn.labels))
+def _text(value: str) -> str:
+    return json.dumps(value)
 
 
 if __name__ == "__main__":

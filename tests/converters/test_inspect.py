@@ -55,7 +55,7 @@ def text(found: Inspection, width: int, *, layers: bool = False) -> str:
 def test_the_shipped_model() -> None:
     found = inspect(MODEL)
     assert (found.quantisation, found.scheme, found.float_ops) == ("full int8", "int8", ())
-    assert (found.card.name, found.card.version, found.card.error) == ("conveyor", "1.0.0", "")
+    assert (found.card.name, found.card.version, found.card.error) == ("conveyor", "1.1.0", "")
     assert [(port.name, port.role, port.shape) for port in found.inputs] == [
         ("sensors", "3 features", (1, 3)),
         ("image", "image, rgb", (1, 96, 96, 3)),
@@ -280,7 +280,7 @@ def test_the_tables_fit_the_terminal_and_hold_the_facts(width: int) -> None:
     said = text(inspect(MODEL), width)
     assert max(len(line) for line in said.splitlines()) <= width
     for fact in (
-        "conveyor 1.0.0; full int8",
+        "conveyor 1.1.0; full int8",
         "1x96x96x3",
         "15 of 15",
         "measured here with ai-edge-litert",
