@@ -67,7 +67,7 @@ def test_the_shipped_model() -> None:
     assert (found.golden, found.drift_reference, found.cpu_build) == (True, False, False)
     assert (found.metadata.name, found.metadata.labels) == ("conveyor", ("labels.txt",))
     assert found.card.provenance["seed"] == 2026
-    assert (found.minimum_runtime, found.signatures) == ("1.14.0", ("serve",))
+    assert (found.minimum_runtime, found.signatures) == ("1.14.0", ("serving_default",))
     assert shares(found) == {"xnnpack": (14, 15), "edgetpu": (15, 15), "gpu": (15, 15)}
     assert sum(row.count for row in found.operations) == len(found.layers) == 15
 
