@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
 
 from edge_agent.command_line import run_program
 
@@ -29,7 +32,13 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 good, 1 a bad result, 2 usage, card, data or model that can't be used."""
+    # timeout, systemd and CI end programs so: the same way out as Ctrl-C, which leaves no folder and no child behind
+    signal.signal(signal.SIGTERM, _terminated)
     return run_program("edge-convert", "converters.commands", COMMANDS, argv, extra="convert")
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

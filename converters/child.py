@@ -70,7 +70,9 @@ def _run(
     command = [str(python), str(RUN), worker, str(folder), str(os.getpid())]
     with os.fdopen(reading, "rb") as progress:
         try:
-            process = _start(command, folder / "log.txt", writing, variables)
+            # what a framework leaves behind goes with the job
+            own = {"TMPDIR": str(folder.absolute()), **variables}
+            process = _start(command, folder / "log.txt", writing, own)
         finally:
             os.close(writing)
         reader = threading.Thread(target=_follow, args=(progress, advance), name="worker-progress", daemon=True)

@@ -22,16 +22,27 @@ from converters.evaluation.as_trained import AsTrained, as_trained
 from converters.files import check_output, write_whole
 from converters.golden import check_golden
 from converters.ladder import CALIBRATION_ROWS, STEPS, Judge, Ladder, Measured, climb, selection_rows
+from converters.plausibility import feature_warnings, guess_warnings
 from converters.progress import Progress, Silent
 from converters.records import Dataset, Quantized, Written
-from converters.steps import Io, Judged, judged, own_normalisation, ranked_layers, with_costs
+from converters.steps import (
+    Io,
+    Judged,
+    judged,
+    kept_for,
+    own_normalisation,
+    ranked_layers,
+    warnings_for,
+    with_costs,
+)
+from converters.tflite.own_normalisation import OwnNormalisation
 from converters.workbench import Workbench, open_workbench
-from edge_agent.errors import ModelError
+from edge_agent.errors import ConfigError, ModelError
 from edge_agent.io.profiles import load_profile
 
 SCHEMA = "edge-agent/convert-convert/1"
 EDGETPU = "edgetpu"
-TRAINABLE = ("keras2", "keras3")
+LITTLE_SAVED = 0.6  # of the float model's bytes; int8 has a quarter
 
 
 class Conversion(Struct, frozen=True):
@@ -104,6 +115,8 @@ def convert(
     for path in (output, report):
         if path is not None:
             check_output(path)
+    if report is not None and report.resolve() == output.resolve():
+        raise ConfigError(f"--report {report}: the model is written there; name another file")
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-convert-")))
         bench = open_workbench(
@@ -120,8 +133,13 @@ def convert(
 
 def _converted(bench: Workbench, goal: Goal, integers_only: bool, output: Path, report: Path | None) -> Conversion:
     rows = bench.rows("test", goal.limit)
+    chains = own_normalisation(bench)
+    warnings = [*warnings_for(chains), *_feature_warnings(bench, chains)]
     reference = judged(bench, bench.source.content, rows, text="float model on the test rows")
-    ladder = _climbed(bench, goal, integers_only, reference, rows)
+    warnings += guess_warnings(reference)
+    for warning in warnings:
+        bench.progress.say(warning)
+    ladder = _climbed(bench, goal, integers_only, reference, rows, kept_for(chains))
     if ladder.quantized is None:
         raise ModelError(f"{bench.source.path}: no rung could be tried: {ladder.rungs[0].verdict}")
     content = finish(bench, ladder.quantized, name=goal.name, version=goal.version)
@@ -129,7 +147,7 @@ def _converted(bench: Workbench, goal: Goal, integers_only: bool, output: Path, 
     deployed = judged(bench, content, rows, reference=reference.recorded, text="deployed model on the test rows")
     original = _as_trained(bench, rows, reference, deployed)
     reference, deployed = with_costs(bench, content, rows, reference, deployed)
-    notes = (*_dataset_notes(bench), *bench.source.notes, *ladder.quantized.notes)
+    notes = (*warnings, *_dataset_notes(bench), *bench.source.notes, *_size_notes(bench, ladder.quantized))
     conversion = Conversion(None, ladder, reference, deployed, original, notes)
     if report is not None:
         _report(bench, DeviceModel(content, path=output), conversion, rows, goal, report)
@@ -137,7 +155,14 @@ def _converted(bench: Workbench, goal: Goal, integers_only: bool, output: Path, 
     return replace(conversion, written=write_whole(output, content)) if ladder.met else conversion
 
 
-def _climbed(bench: Workbench, goal: Goal, integers_only: bool, reference: Judged, rows: Sequence[int]) -> Ladder:
+def _climbed(
+    bench: Workbench,
+    goal: Goal,
+    integers_only: bool,
+    reference: Judged,
+    rows: Sequence[int],
+    keep_float: tuple[str, ...],
+) -> Ladder:
     chosen = selection_rows(bench.rows("calibration"), bench.rows("calibration", CALIBRATION_ROWS))
     before = judged(bench, bench.source.content, chosen, text="float model on the calibration rows")
     retrain, no_retrain = _retraining(bench, goal)
@@ -148,7 +173,7 @@ def _climbed(bench: Workbench, goal: Goal, integers_only: bool, reference: Judge
         final=_judge(bench, reference, rows, "test"),
         target_int8_only=integers_only,
         allow=STEPS,
-        keep_float=own_normalisation(bench),
+        keep_float=keep_float,
         io=goal.io,
         retrain=retrain,
         no_retrain=no_retrain,
@@ -170,8 +195,6 @@ def _judge(bench: Workbench, reference: Judged, rows: Sequence[int], split: str)
 def _retraining(bench: Workbench, goal: Goal) -> tuple[Callable[[], Quantized] | None, str]:
     if not goal.epochs:
         return None, "not asked for"
-    if bench.source.kind not in TRAINABLE:
-        return None, f"a {bench.source.kind} source can't be trained: give the Keras model"
     from converters.techniques.qat import quantization_aware
 
     return partial(quantization_aware, bench, epochs=goal.epochs, seed=goal.seed), ""
@@ -192,6 +215,25 @@ def _as_trained(bench: Workbench, rows: Sequence[int], reference: Judged, deploy
         quantised=deployed.recorded,
         progress=bench.progress,
     )
+
+
+def _feature_warnings(bench: Workbench, chains: Sequence[OwnNormalisation]) -> tuple[str, ...]:
+    """Not of inputs that the model scales itself: those are raw by intent."""
+    own = {chain.input for chain in chains}
+    card = bench.float_model.card
+    inputs = tuple(item for item in card.feature_inputs if item.tensor not in own)
+    return feature_warnings(replace(card, feature_inputs=inputs), bench.arrays("calibration", CALIBRATION_ROWS))
+
+
+def _size_notes(bench: Workbench, made: Quantized) -> tuple[str, ...]:
+    """What quantising says itself, and whether it was worth it."""
+    share = len(made.content) / len(bench.source.content)
+    if made.float_ops and share > LITTLE_SAVED:
+        return (
+            *made.notes,
+            f"the ops in float hold most of the weights: the model has {share:.0%} of the float model's bytes",
+        )
+    return made.notes
 
 
 def _dataset_notes(bench: Workbench) -> tuple[str, ...]:

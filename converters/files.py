@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -15,8 +15,16 @@ from edge_agent.errors import ConfigError
 def check_output(path: Path) -> None:
     """Raises ConfigError where ``path`` can't be written: said before minutes of work, not after."""
     folder = path.parent
-    if path.is_dir():
+    try:
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        kind = stat.S_IFREG  # it can be made
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be written: {error.strerror}") from None
+    if stat.S_ISDIR(kind):
         raise ConfigError(f"{path}: a folder; name the file to write")
+    if not stat.S_ISREG(kind):
+        raise ConfigError(f"{path}: not a regular file; name another one to write")
     if not folder.is_dir():
         raise ConfigError(f"{path}: there is no folder {folder}; make it first")
     if not os.access(folder, os.W_OK):
@@ -26,8 +34,10 @@ def check_output(path: Path) -> None:
 def write_whole(path: Path, content: bytes) -> Written:
     """Write beside ``path``, then move into place; an older file stays until then. Raises ConfigError."""
     check_output(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    target = path.resolve()  # a link stays a link
+    name = ""
     try:
+        handle, name = tempfile.mkstemp(prefix=".edge-", dir=target.parent)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
@@ -35,10 +45,10 @@ def write_whole(path: Path, content: bytes) -> Written:
         umask = os.umask(0)
         os.umask(umask)
         Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(path)
+        Path(name).replace(target)
     except OSError as error:
         raise ConfigError(f"{path}: can't be written: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
+        if name:
+            Path(name).unlink(missing_ok=True)
     return Written(path, len(content), hashlib.sha256(content).hexdigest())

@@ -151,6 +151,7 @@ class Climb:
         self.layers = rank_layers(self.source, self.calibrations[method], self.samples.rows, progress=self.progress)
         names = [layer.name for layer in self.layers if layer.name not in self.wanted.keep_float]
         known: dict[tuple[str, ...], tuple[Quantized, Measured]] = {}
+        recorded: set[tuple[str, ...]] = set()  # growing sets may be pruned to the same
 
         def tried(kept: tuple[str, ...]) -> tuple[Quantized, Measured]:
             if kept not in known:
@@ -166,7 +167,10 @@ class Climb:
                 advance(size)
                 kept = tuple(names[:size])
                 if within(kept):
-                    for candidate in dict.fromkeys((_pruned(kept, within), kept)):
+                    for candidate in [
+                        one for one in dict.fromkeys((_pruned(kept, within), kept)) if one not in recorded
+                    ]:
+                        recorded.add(candidate)
                         if self._record(_mixed_name(candidate), *tried(candidate), started):
                             return True
         if known and not any(within(kept) for kept in known):

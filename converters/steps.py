@@ -18,8 +18,9 @@ from converters.quantization.quantize import quantize
 from converters.quantization.sensitivity import LayerError, rank_layers
 from converters.records import Quantized, Scheme
 from converters.tflite.graph import read_graph
-from converters.tflite.own_normalisation import find_own_normalisation
+from converters.tflite.own_normalisation import OwnNormalisation, find_own_normalisation
 from converters.workbench import Workbench
+from edge_agent.errors import ConfigError
 
 CALIBRATION_SAMPLES = 300
 RANKING_SAMPLES = 96
@@ -40,8 +41,11 @@ class Judged(Struct, frozen=True):
         return sum(scores) / len(scores)
 
     def score_of(self, output: str) -> float:
-        """One output's main score; 0 where it is not defined on these rows."""
-        return self.evaluation.outputs[output].score or 0.0
+        """One output's main score; agreement with float where it is not defined on these rows (all labels equal)."""
+        head = self.evaluation.outputs[output]
+        if head.score is not None:
+            return head.score
+        return head.agreement.agreement if head.agreement else 0.0
 
 
 def calibrated(bench: Workbench, *, samples: int = CALIBRATION_SAMPLES, method: Method = "min-max") -> Calibration:
@@ -63,17 +67,30 @@ def ranked_layers(bench: Workbench) -> tuple[LayerError, ...]:
     return rank_layers(bench.source, calibrated(bench), samples, progress=bench.progress)
 
 
-def own_normalisation(bench: Workbench) -> tuple[str, ...]:
-    """Output tensors of the ops with which the model itself scales its features: they must stay in float, since raw
-    ranges destroy each other in int8. Says so to a person."""
+def own_normalisation(bench: Workbench) -> tuple[OwnNormalisation, ...]:
+    """How the model itself scales its features: raw ranges destroy each other in int8, so those ops must stay in float.
+    One factor for all of them is left alone: it changes nothing between them."""
     inputs = [item.tensor for item in bench.float_model.card.feature_inputs]
     found = find_own_normalisation(read_graph(bench.source.content), inputs)
-    for chain in found:
-        bench.progress.say(
-            f"warning: {chain.text()}: these ops and the input stay in float; scaling in the card, outside the model, "
-            "would let all of it be int8 (docs/converters.md)"
-        )
-    return tuple(name for chain in found for name in chain.tensors)
+    return tuple(chain for chain in found if not _one_factor(chain))
+
+
+def kept_for(chains: Sequence[OwnNormalisation]) -> tuple[str, ...]:
+    """The ops to keep in float, by their output tensors."""
+    return tuple(name for chain in chains for name in chain.tensors)
+
+
+def warnings_for(chains: Sequence[OwnNormalisation]) -> tuple[str, ...]:
+    """For a person."""
+    return tuple(
+        f"warning: {chain.text()}: these ops and the input stay in float; scaling in the card, outside the model, "
+        "would let all of it be int8 (docs/converters.md)"
+        for chain in chains
+    )
+
+
+def _one_factor(chain: OwnNormalisation) -> bool:
+    return chain.mean is not None and not any(chain.mean) and chain.std is not None and len(set(chain.std)) == 1
 
 
 def quantized(
@@ -86,8 +103,19 @@ def quantized(
     io: Io = "int8",
 ) -> Quantized:
     """One scheme, with what it needs: calibration rows for the integer ones."""
+    if scheme not in CALIBRATED and keep_float:
+        raise ConfigError(f"--keep-float does not go with {scheme}: it is for {', '.join(CALIBRATED)}")
+    if scheme not in ("int8", "mixed") and io != "int8":
+        raise ConfigError(f"--io {io} does not go with {scheme}, which takes and gives float32")
+    chains = own_normalisation(bench) if scheme in CALIBRATED else ()
+    for warning in warnings_for(chains):
+        bench.progress.say(warning)
+    kept = (*keep_float, *kept_for(chains))
+    if scheme == "mixed" and not kept:
+        raise ConfigError(
+            "mixed keeps the ops in float that --keep-float names; `edge-convert inspect --layers` shows them"
+        )
     calibration = calibrated(bench, samples=samples, method=method) if scheme in CALIBRATED else None
-    kept = (*keep_float, *own_normalisation(bench)) if scheme in CALIBRATED else tuple(keep_float)
     return quantize(bench.source, scheme, calibration=calibration, keep_float=kept, io=io)
 
 

@@ -128,6 +128,11 @@ def _matrix(archive: Archive, card: ResolvedCard) -> dict[str, list[object]]:
             f"{archive.path}: 'features' has the shape {matrix.shape}{given}; (n, {len(names)}) is needed, one column "
             f"for each feature of {order}: {', '.join(names) or 'none'}"
         )
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ConfigError(
+            f"{archive.path}: 'feature_names' has {', '.join(doubled)} twice: give each column its own name"
+        )
     headers = names if units is None else [f"{name} [{unit}]" for name, unit in zip(names, units, strict=True)]
     return {f"feature/{header}": matrix[:, place].tolist() for place, header in enumerate(headers)}
 

@@ -49,8 +49,9 @@ def regression_result(values: Array, truth: Array, unit: str = "") -> Regression
 
 def determination(values: Array, truth: Array) -> float | None:
     """R2, the coefficient of determination; None where all truths are the same."""
-    spread = float(((truth - truth.mean()) ** 2).sum())
-    return 1.0 - float(((values - truth) ** 2).sum()) / spread if spread else None
+    if np.ptp(truth) == 0:  # their spread would be rounding alone
+        return None
+    return 1.0 - float(((values - truth) ** 2).sum()) / float(((truth - truth.mean()) ** 2).sum())
 
 
 def anomaly_result(scores: Array, truth: Array, threshold: float) -> AnomalyResult:

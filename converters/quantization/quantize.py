@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from converters.quantization.borders import Border, set_borders
 from converters.quantization.calibration import Calibration
-from converters.quantization.flatbuffer import Op, activations_of, ops_of, pack, parse
+from converters.quantization.flatbuffer import Op, activations_of, ops_of, pack, parse, signature_names
 from converters.quantization.read_outputs import rejoin_outputs, separate_outputs
 from converters.quantization.recipe import bits_of, recipe, tensor_ranges
 from converters.quantization.versions import set_versions
@@ -137,13 +137,13 @@ def _notes(content: bytes, scheme: Scheme, io: Border) -> tuple[str, ...]:
     if scheme == "16x8" or io == "float32":
         return ()
     model = parse(content)
-    graph = model.subgraphs[0]
-    notes = []
-    for indices, side in ((graph.inputs, "input"), (graph.outputs, "output")):
-        for index in indices:
-            if graph.tensors[index].type == schema.TensorType.FLOAT32:
-                notes.append(f"the {side} {graph.tensors[index].name.decode()!r} stays float32: its ops are in float")
-    return tuple(notes)
+    kinds = {tensor.name.decode(): tensor.type for tensor in model.subgraphs[0].tensors}
+    return tuple(
+        f"the {side} {name!r} stays float32: its ops are in float"
+        for side, names in zip(("input", "output"), signature_names(model), strict=True)
+        for name, tensor in names.items()
+        if kinds[tensor] == schema.TensorType.FLOAT32
+    )
 
 
 def _check_names(keep_float: Collection[str], ops: Collection[Op]) -> None:
