@@ -13,7 +13,7 @@ from edge_agent.command_line import run_program
 COMMANDS = {
     "convert": "the whole way: from a trained model to one .tflite within a bound on the loss",
     "quantize": "one scheme: int8, dynamic, float16, mixed, 16x8",
-    "qat": "fine-tune with quantisation in the loop (Keras)",
+    "qat": "fine-tune with quantisation in the loop",
     "prune": "remove weights or whole channels, fine-tune, measure (Keras)",
     "distill": "teach a smaller model, beside the same one trained without a teacher (Keras)",
     "evaluate": "accuracy, calibration, latency and memory through the device's own arithmetic",
