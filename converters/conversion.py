@@ -147,6 +147,8 @@ def _converted(bench: Workbench, goal: Goal, integers_only: bool, output: Path, 
     deployed = judged(bench, content, rows, reference=reference.recorded, text="deployed model on the test rows")
     original = _as_trained(bench, rows, reference, deployed)
     reference, deployed = with_costs(bench, content, rows, reference, deployed)
+    if original is not None and original.search is not None and original.search.best is not None:
+        warnings.append(f"warning: the card may be wrong: {original.explanation}")
     notes = (*warnings, *_dataset_notes(bench), *bench.source.notes, *_size_notes(bench, ladder.quantized))
     conversion = Conversion(None, ladder, reference, deployed, original, notes)
     if report is not None:

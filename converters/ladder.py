@@ -207,6 +207,8 @@ class Climb:
             final = self.final.evaluate(made)
             final_drop = self.final.drop(final)
             met, text = self._holds(final_drop), verdict(final, self.final, bound)
+        if self.wanted.target_int8_only and made.float_ops:
+            met, text = False, f"{len(made.float_ops)} ops have no integer form, and {_INTEGERS_ONLY}"
         self.made[len(self.rungs)] = made
         self.rungs.append(
             Rung(

@@ -148,10 +148,10 @@ def _absolute(model: str) -> str:
 
 def _check(content: bytes, model: str, exported: Mapping[str, Any] | None) -> None:
     """What every step after this relies on. ``exported``: the names that the source has. Raises ModelError."""
-    from edge_agent.io.runtimes.litert import LiteRtRuntime
+    from edge_agent.io.runtimes import create
 
     try:
-        runtime = LiteRtRuntime(content)
+        runtime = create(content, "xnnpack", threads=1, external={})
         runtime.invoke({})
     except ModelError as error:
         raise ModelError(f"{model}: the float model does not run: {error}") from None
@@ -184,9 +184,9 @@ def _require_rows(inputs: Mapping[str, Array]) -> None:
 
 
 def _run_rows(content: bytes, inputs: Mapping[str, Array], progress: Progress) -> Tensors:
-    from edge_agent.io.runtimes.litert import LiteRtRuntime
+    from edge_agent.io.runtimes import create
 
-    runtime = LiteRtRuntime(content)
+    runtime = create(content, "xnnpack", threads=1, external={})
     missing = {spec.name for spec in runtime.inputs} ^ set(inputs)
     if missing:
         raise ConfigError(

@@ -72,7 +72,7 @@ def _show(result: Conversion, options: argparse.Namespace) -> None:
     show_costs(page, {name: cost for name, cost in sides.items() if cost})
     page.line()
     for note in result.notes:
-        page.line(f"note: {note}")
+        page.line(note if note.startswith("warning") else f"note: {note}")
     if result.written is None:
         page.line(
             f"No rung keeps the loss within {options.max_drop:g}: nothing was written. Allow more with --max-drop, "

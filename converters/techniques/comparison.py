@@ -143,8 +143,9 @@ def _agreement(side: Judged) -> float:
 
 
 def _loss(other: Recorded, main: Recorded) -> Drop | None:
-    drops = [head.drop for head in compare_recorded(other, main).outputs.values() if head.drop]
-    return max(drops, key=lambda drop: drop.drop, default=None)
+    """Of the score; None with several outputs, whose mean has no such interval."""
+    outputs = list(compare_recorded(other, main).outputs.values())
+    return outputs[0].drop if len(outputs) == 1 else None
 
 
 def _plain(variant: Variant) -> dict[str, Any]:

@@ -30,11 +30,15 @@ Tensor = Callable[[flatbuffers.Builder], int]
 def with_metadata(model: bytes, metadata: bytes) -> bytes:
     """The model with ``metadata`` as its TFLITE_METADATA buffer; one that it already has is replaced."""
     parsed = unpacked(model)
+    content = np.frombuffer(metadata, np.uint8)
+    for entry in parsed.metadata or []:
+        if entry.name == METADATA_NAME.encode():
+            parsed.buffers[entry.buffer] = AlignedBuffer(content)
+            return packed(parsed)
     entry = schema.MetadataT()
     entry.name, entry.buffer = METADATA_NAME, len(parsed.buffers)
-    parsed.metadata = [m for m in parsed.metadata or [] if m.name != METADATA_NAME.encode()] + [entry]
-    contents = [buffer.data for buffer in parsed.buffers] + [np.frombuffer(metadata, np.uint8)]
-    parsed.buffers = [AlignedBuffer(content) for content in contents]
+    parsed.metadata = [*(parsed.metadata or []), entry]
+    parsed.buffers.append(AlignedBuffer(content))
     return packed(parsed)
 
 

@@ -246,8 +246,13 @@ def test_a_missing_environment_gives_the_command(run: Any, tmp_path: Path, monke
 
 def test_an_interrupt_ends_the_worker_at_once(run: Any, tmp_path: Path) -> None:
     recorder = Recorder(on_advance=lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        run("hang", progress=recorder)
+    # a shell starts what runs in its background with interrupts ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("hang", progress=recorder)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not alive(int((tmp_path / "job" / "pid").read_text()))
 
 
