@@ -32,8 +32,9 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 good, 1 a bad result, 2 usage, card, data or model that can't be used."""
-    # timeout, systemd and CI end programs so: the same way out as Ctrl-C, which leaves no folder and no child behind
-    signal.signal(signal.SIGTERM, _terminated)
+    if argv is None:  # this process is the program
+        # timeout, systemd and CI end programs so: the way out of Ctrl-C, which leaves no folder and no child behind
+        signal.signal(signal.SIGTERM, _terminated)
     return run_program("edge-convert", "converters.commands", COMMANDS, argv, extra="convert")
 
 
