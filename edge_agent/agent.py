@@ -26,14 +26,15 @@ from edge_agent.assembly import (
 from edge_agent.config.load import LoadedConfig
 from edge_agent.config.schema import CameraConfig, PipelineConfig, SensorConfig
 from edge_agent.control import Control
-from edge_agent.core.outbox import Kind, Outbox, Record
-from edge_agent.core.wire import OFFLINE, Schema, Topics, event_body
+from edge_agent.core.outbox import Outbox
+from edge_agent.core.wire import OFFLINE, Topics, event_body
 from edge_agent.io.cameras import create_camera, is_live
 from edge_agent.io.clock import SystemClock
 from edge_agent.io.mqtt import MqttBroker
 from edge_agent.io.sensors import create_sensor, create_series
 from edge_agent.io.systemd import Notifier
 from edge_agent.loading import Loading
+from edge_agent.outgoing import Kind, Record, Schema
 from edge_agent.parts import Parts
 from edge_agent.records import Event
 from edge_agent.stages.capture import CameraWorker, FrameConsumer

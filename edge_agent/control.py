@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_agent import limits
-from edge_agent.core.outbox import Kind, Record
 from edge_agent.core.settings import PARSERS, Command, jsonable, parse_command
-from edge_agent.core.wire import Schema, object_body, response_body, setting_body
+from edge_agent.core.wire import object_body, response_body, setting_body
 from edge_agent.errors import ConfigError
 from edge_agent.loading import load_configuration
+from edge_agent.outgoing import Kind, Record, Schema
 from edge_agent.parts import Parts
 from edge_agent.records import Event
 from edge_agent.reports import Reports

@@ -36,5 +36,19 @@ class TransportError(EdgeAgentError):
     exit_code = 1
 
 
+class RefusedError(TransportError):
+    """The broker said what it takes, and this message is none of it: trying again would change nothing."""
+
+
+class StorageError(EdgeAgentError):
+    """The disk must be freed or mended. ``damaged``: the file itself, not the room on the disk."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, damaged: bool = False) -> None:
+        super().__init__(message)
+        self.damaged = damaged
+
+
 class FrameError(EdgeAgentError):
     """One frame can't be decoded; its source goes on. Counted as ``unreadable``, never ends a thread."""

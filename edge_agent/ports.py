@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from edge_agent.outgoing import Batch, Committed, Lane, Loaded, Opened, Refusal
 from edge_agent.records import Array, Grab, Pixels, RawSample, RuntimeInfo, TensorSpec
 
 
@@ -90,13 +91,31 @@ MessageHandler = Callable[[str, bytes, bool], None]
 """Called with topic, payload and the retained flag, on the network thread: it must hand over and return."""
 
 
+class BrokerListener(Protocol):
+    """Who hears of a connection. Every method is called on the network thread: it must hand over and return."""
+
+    def connection(self, up: bool, detail: str) -> None:
+        """Messages may be handed over from now on, or no longer."""
+
+    def acknowledged(self, token: int, refusal: Refusal | None) -> None:
+        """The broker has the message; or it does not take it, now or for good."""
+
+    def reset(self) -> None:
+        """The session began anew with nothing under way: what was handed over and not acknowledged is the caller's
+        again, and its tokens mean nothing any more."""
+
+    def fault(self, kind: str, detail: str) -> None:
+        """Something that a person must mend, as an event's kind and detail: a client id used twice, for example."""
+
+
 class Broker(Protocol):
     """A connection to an MQTT broker that comes back by itself."""
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, expiry_s: int | None) -> int:
         """Hand one message to the network; returns a token that the ``acknowledged`` callback will name.
 
-        Raises TransportError when not connected; nothing is kept in that case.
+        Raises TransportError when not connected, and RefusedError when the broker will never take it (larger than
+        its maximum packet size); nothing is kept in either case.
         """
 
     def subscribe(self, topic: str, handler: MessageHandler, *, retain_as_published: bool = False) -> None:
@@ -105,3 +124,21 @@ class Broker(Protocol):
 
     def window(self) -> int:
         """How many QoS 1 messages may be unacknowledged at once; 0 while not connected."""
+
+
+class OutboxStore(Protocol):
+    """Records that outlive the process, and the ledger. Used by one thread only. Every method raises StorageError when
+    the disk is full, read-only or fails; nothing of the call has happened then. With ``damaged`` on the error the file
+    itself can't be trusted any more: ``open`` again sets it aside and begins a new one."""
+
+    def open(self, boot_id: str) -> Opened:
+        """Open or make the file, check it, begin the ledger's row of this run."""
+
+    def commit(self, batch: Batch) -> Committed:
+        """On the disk when it returns."""
+
+    def load(self, lane: Lane, after: int, count_most: int, bytes_most: int) -> Loaded:
+        """The next records of a lane with numbers above ``after``; at least one where there is one."""
+
+    def close(self) -> None:
+        """Never raises; may be called twice."""

@@ -46,7 +46,10 @@ class DiscardReason(str, Enum):
     OUTBOX_FULL = "outbox_full"
     EXPIRED = "expired"  # older than the outbox's age bound before it could be delivered
     REFUSED = "refused"  # the broker will never take this message (too large, not authorised)
-    SHUTDOWN = "shutdown"  # in flight when the process was told to stop
+    SHUTDOWN = "shutdown"  # in flight when the process was told to stop, and the disk did not take it
+    THROTTLED = "throttled"  # the rate is lowered by rule: the board is too hot
+    INTERNAL_ERROR = "internal_error"  # an error of the program itself; the worker was started again
+    DAMAGED = "damaged"  # the stored copy was damaged on the disk
 
 
 class Grab(Struct, frozen=True):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "edge_agent"
 LINES_MOST = 350
 
-VALUES = frozenset({"records", "errors", "limits", "config.units", "config.schema"})
+VALUES = frozenset({"records", "outgoing", "errors", "limits", "config.units", "config.schema"})
 # The composition root: the only place, beside the commands, where io meets core.
 AGENT = frozenset({"agent", "assembly", "control", "loading", "parts", "reports"})
 
@@ -34,7 +34,7 @@ LAYERS = {
     "package": Layer(frozenset({"", "config.__init__"}), frozenset()),
     "schema": Layer(frozenset({"config.schema"}), frozenset({"config.units"})),
     "values": Layer(VALUES, frozenset()),
-    "ports": Layer(frozenset({"ports"}), frozenset({"records", "errors"})),
+    "ports": Layer(frozenset({"ports"}), frozenset({"records", "outgoing", "errors"})),
     "config": Layer(frozenset({"config"}), VALUES | {"config"}),
     "core": Layer(frozenset({"core"}), VALUES | {"core"}),
     # A profile is a file beside the package that io reads; what it may say is configuration.

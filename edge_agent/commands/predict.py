@@ -14,10 +14,11 @@ from edge_agent.commands.common import add_json, parser
 from edge_agent.commands.model_argument import add_model, model_argument
 from edge_agent.config.schema import AlignConfig
 from edge_agent.core.align import Aligner
-from edge_agent.core.wire import Schema, prediction_body, seal
+from edge_agent.core.wire import prediction_body, seal
 from edge_agent.errors import ConfigError
 from edge_agent.io.clock import SystemClock
 from edge_agent.io.image_file import read_image
+from edge_agent.outgoing import Schema
 from edge_agent.records import Array, Crossing, Discard, Flag, Latency, Prediction, Reading, Sample
 
 

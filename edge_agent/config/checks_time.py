@@ -92,6 +92,8 @@ def _durations(config: Config) -> Iterator[Finding]:
             yield Finding(at(f"pipeline[{i}].rate", str(pipeline.rate)), "less than one frame a day: see its unit")
     if config.outbox.memory < 2**16:
         yield Finding(at("outbox.memory", f"{config.outbox.memory:d}B"), 'expected at least "64KiB"')
+    if config.outbox.disk < 2**20:
+        yield Finding(at("outbox.disk", f"{config.outbox.disk:d}B"), 'expected at least "1MiB"')
 
 
 def _bounded(config: Config) -> Iterator[tuple[str, int, int, int]]:

@@ -120,6 +120,7 @@ class PipelineConfig(_Strict, frozen=True, kw_only=True):
     publish: PublishConfig = PublishConfig()
     smoothing: SmoothingConfig = SmoothingConfig()
     threshold: Annotated[float, Meta(ge=0, le=1)] | None = None  # overrides the card's
+    rate_floor: Rate = Rate(1.0)  # heat lowers the rate no further
 
 
 class ModelConfig(_Strict, frozen=True, kw_only=True):
@@ -137,8 +138,12 @@ class DelegateConfig(_Strict, frozen=True, kw_only=True):
 
 
 class OutboxConfig(_Strict, frozen=True, kw_only=True):
-    memory: Size = Size(64 * 2**20)
+    path: str | None = None  # the file; None: in the service's state directory
+    durability: Literal["batch", "every"] = "batch"  # every: on the disk before it is published
+    memory: Size = Size(16 * 2**20)  # may wait in memory
+    disk: Size = Size(2**30)  # may wait on the disk
     max_age: Duration = _ms(7 * 86_400_000)
+    drain: Rate = Rate(2000.0)  # the backlog, beside the live predictions
 
 
 class LogConfig(_Strict, frozen=True, kw_only=True):

@@ -7,48 +7,13 @@ the last value matters), or returned as discarded with a reason. Not safe for th
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from enum import IntEnum
 
 from msgspec import Struct
 
-from edge_agent.core.wire import Schema
+from edge_agent.outgoing import Kind, Record
 from edge_agent.records import DiscardReason
 
 PREDICTION_AFTER = 32  # so many other records in a row, and a waiting prediction has its turn: no flood starves them
-
-
-class Kind(IntEnum):
-    """From the first to be discarded to the last."""
-
-    PREDICTION = 0
-    STATS = 1
-    STATE = 2
-    EVENT = 3
-
-
-class Record(Struct, frozen=True):
-    """One message before its seal. ``schema`` None: the body is the whole payload (``availability``)."""
-
-    kind: Kind
-    topic: str
-    schema: Schema | None
-    body: bytes
-    mono_ns: int  # when the thing happened; for a frame of a file that is media time, which may run ahead
-    retain: bool = False
-    qos: int = 1
-    expiry_s: int | None = None
-    pipeline: str | None = None
-    arrival_ns: int | None = None  # of the frame, to measure the time to the acknowledgement
-
-    @property
-    def since_ns(self) -> int:
-        """When it was made in this process: what age and ``buffered`` are counted from."""
-        return self.mono_ns if self.arrival_ns is None else self.arrival_ns
-
-    @property
-    def size(self) -> int:
-        """Bytes that it is charged with: the body, the topic and the object around them."""
-        return len(self.body) + len(self.topic) + 200
 
 
 class Discarded(Struct, frozen=True):

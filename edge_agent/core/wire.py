@@ -8,27 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from edge_agent.outgoing import Schema
 from edge_agent.records import AlignedReading, Event, Latency, Prediction
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _encode = msgspec.json.Encoder().encode
-
-
-class Schema(str, Enum):
-    PREDICTION = "edge-agent/prediction/1"
-    STATE = "edge-agent/state/1"
-    STATS = "edge-agent/stats/1"
-    EVENT = "edge-agent/event/1"
-    INFO = "edge-agent/info/1"
-    SETTING = "edge-agent/setting/1"
-    RESPONSE = "edge-agent/response/1"
 
 
 ONLINE = b"online"

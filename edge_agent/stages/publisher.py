@@ -13,9 +13,10 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from edge_agent import limits
-from edge_agent.core.outbox import Discarded, Kind, Outbox, Record
+from edge_agent.core.outbox import Discarded, Outbox
 from edge_agent.core.wire import OFFLINE, ONLINE, Topics, seal
 from edge_agent.errors import TransportError
+from edge_agent.outgoing import Kind, Record
 from edge_agent.ports import Broker
 from edge_agent.records import DiscardReason
 from edge_agent.stages.pipeline import Inference

@@ -9,10 +9,10 @@ import threading
 
 from edge_agent.config.schema import PipelineConfig, PublishConfig
 from edge_agent.core.decode import DecodeError
-from edge_agent.core.outbox import Kind, Record
 from edge_agent.core.publish_policy import Decision, PublishPolicy
 from edge_agent.core.smoothing import Smoother
-from edge_agent.core.wire import Identity, Schema, Topics, prediction_body, state_body
+from edge_agent.core.wire import Identity, Topics, prediction_body, state_body
+from edge_agent.outgoing import Kind, Record, Schema
 from edge_agent.records import DiscardReason, Event, Latency, Prediction
 from edge_agent.stages.counters import PipelineCounters
 from edge_agent.stages.engine import Engine

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.core.outbox import Kind, Outbox, Record
-from edge_agent.core.wire import Schema
+from edge_agent.core.outbox import Outbox
+from edge_agent.outgoing import Kind, Record, Schema
 from edge_agent.records import DiscardReason
 
 FOREVER = 2**62

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.core.wire import Schema, Topics, object_body, rfc3339, seal
+from edge_agent.core.wire import Topics, object_body, rfc3339, seal
+from edge_agent.outgoing import Schema
 
 
 def test_the_seal_makes_one_json_object() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from edge_agent.core.outbox import Kind, Outbox, Record
-from edge_agent.core.wire import Schema, Topics
+from edge_agent.core.outbox import Outbox
+from edge_agent.core.wire import Topics
 from edge_agent.io.clock import SystemClock
+from edge_agent.outgoing import Kind, Record, Schema
 from edge_agent.ports import MessageHandler
 from edge_agent.records import Event
 from edge_agent.stages.publisher import Publisher
