@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": "say what this machine has and what would be used, and how to mend what is missing",
     "predict": "run one sample through a model",
     "bench": "compare the bare interpreter with the whole path",
+    "ledger": "show what waits on the disk, and what became of everything, run by run",
     "watch": "subscribe to the predictions and print them",
 }
 

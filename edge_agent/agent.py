@@ -24,17 +24,19 @@ from edge_agent.assembly import (
     silence_s,
 )
 from edge_agent.config.load import LoadedConfig
-from edge_agent.config.schema import CameraConfig, PipelineConfig, SensorConfig
+from edge_agent.config.schema import CameraConfig, OutboxConfig, PipelineConfig, SensorConfig
 from edge_agent.control import Control
-from edge_agent.core.outbox import Outbox
+from edge_agent.core.outbox import Bounds, Outbox
 from edge_agent.core.wire import OFFLINE, Topics, event_body
+from edge_agent.io.board import read_state
 from edge_agent.io.cameras import create_camera, is_live
 from edge_agent.io.clock import SystemClock
 from edge_agent.io.mqtt import MqttBroker
+from edge_agent.io.outbox_sqlite import SqliteOutbox
 from edge_agent.io.sensors import create_sensor, create_series
 from edge_agent.io.systemd import Notifier
-from edge_agent.loading import Loading
-from edge_agent.outgoing import Kind, Record, Schema
+from edge_agent.loading import Loading, outbox_path
+from edge_agent.outgoing import Kind, Record, Refusal, Schema
 from edge_agent.parts import Parts
 from edge_agent.records import Event
 from edge_agent.stages.capture import CameraWorker, FrameConsumer
@@ -45,6 +47,8 @@ from edge_agent.stages.pipeline import Pipeline, Slots, slots_needed
 from edge_agent.stages.publisher import Publisher
 from edge_agent.stages.results import ResultStage
 from edge_agent.stages.sensing import ReadingSink, SensorWorker
+from edge_agent.stages.storage import StorageWorker
+from edge_agent.stages.upkeep import Upkeep
 from edge_agent.stages.worker import Services
 
 log = logging.getLogger("edge_agent")
@@ -73,7 +77,7 @@ class Agent:
         self._events_lock = threading.Lock()
         self._refusals: set[tuple[str, ...]] = set()
         self.publisher = self.parts.publisher = Publisher(
-            Outbox(self.config.outbox.memory, self.config.outbox.max_age),
+            Outbox(_bounds(self.config.outbox), self.boot_id, durable=True),
             self.topics,
             self.control.greeting,
             self.control.farewell,
@@ -85,10 +89,14 @@ class Agent:
             loaded.folder,
             self.config.mqtt.client_id or f"{self.config.mqtt.base_topic}-{device}".replace("/", "-"),
             (self.topics.availability, OFFLINE),
-            self._connection_changed,
-            self.publisher.acknowledged,
+            self,
         )
-        self.publisher.use(self.broker)
+        path = outbox_path(loaded)
+        self.storage = self.parts.storage = StorageWorker(
+            SqliteOutbox(path), self.boot_id, self.publisher.stored, str(path), self.services
+        )
+        self.publisher.use(self.broker, self.storage)
+        self.parts.upkeep = Upkeep(loaded.profile.thermal, read_state, self._slow, self.services, self._slowdown_most)
         self._loading = loading
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -122,7 +130,8 @@ class Agent:
         with self._events_lock:
             seq, self._events = self._events, self._events + 1
         body = event_body(event, self.topics.device, self.boot_id, seq)
-        self.publisher.publish(Record(Kind.EVENT, self.topics.event, Schema.EVENT, body, self.clock.monotonic_ns()))
+        kind = Kind.EVENT if event.severity == "info" else Kind.ALARM
+        self.publisher.publish(Record(kind, self.topics.event, Schema.EVENT, body, self.clock.monotonic_ns()))
 
     def died(self, name: str, error: BaseException) -> None:
         """A worker ended by an exception: say so and stop; the service manager starts the process anew."""
@@ -134,6 +143,9 @@ class Agent:
     def _stop(self) -> None:
         self.parts.notifier.stopping()
         self.stopping.set()
+        overdue = threading.Timer(limits.STOP_MOST_S, self._end_at_once)
+        overdue.daemon = True
+        overdue.start()
         self.publisher.closing()
         for pipeline in self.parts.pipelines.values():
             pipeline.close()
@@ -141,9 +153,16 @@ class Agent:
         for worker in [*self.parts.cameras.values(), *self.parts.sensors.values(), *self.parts.pipelines.values()]:
             worker.join(max(0.0, (end_ns - self.clock.monotonic_ns()) / 1e9))
         self.publisher.stop()
-        self.publisher.join(limits.STOP_FLUSH_S + limits.STOP_JOIN_S)
+        self.publisher.join(limits.STOP_FLUSH_S + limits.STOP_STORE_S + limits.STOP_JOIN_S)
+        self.storage.finish()
         self.broker.stop()
+        self.storage.join(limits.STOP_STORE_S)
         log.info("stopped: %s", self.control.reports.summary())
+
+    def _end_at_once(self) -> None:
+        """Something hangs (a disk, a driver), and a service that is told to stop must be gone in time."""
+        log.error("stopped without waiting any longer for %s", ", ".join(self.control.reports.alive()) or "the end")
+        os._exit(1 if self.failure else 0)
 
     def _listen_to_signals(self) -> None:
         def stop(number: int, _frame: object) -> None:
@@ -238,19 +257,48 @@ class Agent:
             self.services,
         )
 
-    # --- from the network thread ---------------------------------------------------------------------------------
+    # --- ports.BrokerListener: from the network thread -----------------------------------------------------------
 
-    def _connection_changed(self, up: bool, detail: str) -> None:
-        expected = up or self.stopping.is_set()
-        log.log(logging.INFO if expected else logging.WARNING, "broker: %s", detail)
-        self.control.reports.broker_detail = detail
+    def connection(self, up: bool, detail: str) -> None:
+        reports = self.control.reports
+        if detail != reports.broker_detail:  # a broker that is away for a week is said once, not at each attempt
+            expected = up or self.stopping.is_set()
+            log.log(logging.INFO if expected else logging.WARNING, "broker: %s", detail)
+        reports.broker_detail = detail
         self.publisher.connection(up)
 
+    def acknowledged(self, token: int, refusal: Refusal | None) -> None:
+        self.publisher.acknowledged(token, refusal)
+
+    def reset(self) -> None:
+        self.publisher.reset()
+
+    def fault(self, kind: str, detail: str) -> None:
+        self.emit(Event(kind, "error", "broker", detail))
+
+    # --- from the upkeep's thread --------------------------------------------------------------------------------
+
+    def _slow(self, factor: int) -> None:
+        for pipeline in self.parts.pipelines.values():
+            pipeline.slow(factor)
+
+    def _slowdown_most(self) -> int | None:
+        factors = [pipeline.slowdown_most() for pipeline in self.parts.pipelines.values()]
+        return max((factor for factor in factors if factor is not None), default=None)
+
+    # --- from the publisher's thread -----------------------------------------------------------------------------
+
     def _refused(self, topic: str, reason: str) -> None:
-        kind = (*self.topics.levels(topic)[:1], reason)
+        kind = self.topics.levels(topic)[:1]
         if kind not in self._refusals:  # what refuses one prediction refuses them all
             self._refusals.add(kind)
-            log.warning("broker: refused a message to %s: %s; further ones are only counted", topic, reason)
+            detail = f"the broker refused a message for good: {reason}; further ones like it are only counted"
+            self.emit(Event("message_refused", "warning", topic, detail))
+
+
+def _bounds(config: OutboxConfig) -> Bounds:
+    period_ns = round(1e9 / config.drain) if config.drain > 0 else 0
+    return Bounds(config.memory, config.disk, config.max_age, period_ns, every=config.durability == "every")
 
 
 def _drop(camera: CameraConfig) -> str:

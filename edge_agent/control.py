@@ -30,6 +30,7 @@ class Control:
         self.reports = Reports(parts)
         self._read = parts.config  # the configuration as last read; parts.config is what the process started with
         self._ignored = {"retained": 0, "expired": 0, "too_large": 0, "too_many": 0}
+        self._silent: set[str] = set()  # workers without progress, already reported
         self._requests: dict[str, Callable[[], dict[str, Any]]] = {"ping": self._ping, "info": self.reports.info}
 
     # --- from other threads --------------------------------------------------------------------------------------
@@ -150,7 +151,7 @@ class Control:
     def _respond(self, name: str, body: bytes) -> None:
         parts = self._parts
         now_ns = parts.clock.monotonic_ns()
-        parts.publisher.publish(Record(Kind.EVENT, parts.topics.response(name), Schema.RESPONSE, body, now_ns))
+        parts.publisher.publish(Record(Kind.RESPONSE, parts.topics.response(name), Schema.RESPONSE, body, now_ns))
 
     def _ping(self) -> dict[str, Any]:
         return {
@@ -208,6 +209,11 @@ class Control:
         silent = [worker.name for worker in self._parts.workers() if worker.silent()]
         if silent:
             self._parts.notifier.status(f"no progress: {', '.join(silent)}")
+            for name in set(silent) - self._silent:  # the event is on the disk before the watchdog ends the process
+                detail = "no progress; the service manager's watchdog will start the process anew"
+                self._parts.emit(Event("no_progress", "error", name, detail))
+        self._silent = set(silent)
+        if silent:
             return
         self._parts.notifier.watchdog()
         self._parts.notifier.status(self.reports.status_line())

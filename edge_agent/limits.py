@@ -36,8 +36,71 @@ COMMAND_BYTES_MOST: Final = 4096
 # Commands that wait for the main thread; a flood beyond that is counted and ignored.
 COMMANDS_WAITING_MOST: Final = 256
 
-# A clean stop must fit well into systemd's TimeoutStopSec.
-STOP_FLUSH_S: Final = 3.0
+# A clean stop takes at most 5 s, whatever hangs: the workers' end, the broker's last messages, the last commit.
+STOP_FLUSH_S: Final = 2.0
+STOP_STORE_S: Final = 0.8
+STOP_MOST_S: Final = 4.7
 
 # Threads that do not end by then (a driver that hangs) are left behind: the process ends all the same.
-STOP_JOIN_S: Final = 1.5
+STOP_JOIN_S: Final = 1.0
+
+# durability = "batch": what is not acknowledged for that long goes to the disk. One second is left for the disk itself,
+# so that a power cut costs at most the last 5 s.
+STORE_AFTER_S: Final = 4.0
+
+# The ledger's row on the disk is never older than that, however quiet or healthy it is.
+CHECKPOINT_S: Final = 600.0
+
+# Acknowledged records leave the disk in batches: after that time, or when so many have gathered.
+DELETE_AFTER_S: Final = 1.0
+DELETES_MOST: Final = 4096
+
+# A page of the backlog, read from the disk while the one before it goes out.
+PAGE_RECORDS: Final = 1024
+PAGE_BYTES: Final = 2 * 2**20
+
+# A disk that fails is tried again: first soon (somebody freed some room), then rarely.
+DISK_FIRST_S: Final = 1.0
+DISK_LAST_S: Final = 60.0
+
+# A message that the broker does not take now (a quota) is offered again.
+REFUSED_FIRST_S: Final = 1.0
+REFUSED_LAST_S: Final = 30.0
+
+# Messages that the broker refused for good, kept for a person to look at.
+SET_ASIDE_MOST: Final = 256
+
+# A disk that stalls for longer than that will not come back by itself: a restart of the process may help.
+DISK_SILENCE_MOST_S: Final = 300.0
+
+# A worker that failed counts as well again after so long without another failure.
+WORKER_STEADY_S: Final = 60.0
+
+# A worker that outlives the order to stop (publisher, store) and fails then is started again after that.
+WORKER_STOPPING_S: Final = 0.1
+
+# Distinct tracebacks logged for one worker within WORKER_STEADY_S; more are only counted.
+WORKER_TRACEBACKS_MOST: Final = 10
+
+# How often temperature, firmware flags and memory are looked at: vcgencmd may take 2 s.
+UPKEEP_PERIOD_S: Final = 5.0
+
+# Heat halves the rate once more after so long without relief, and doubles it after so long of well-being: a heat sink
+# answers within tens of seconds. Six halvings bring 60/s to 1/s.
+HEAT_SLOWER_S: Final = 30.0
+HEAT_FASTER_S: Final = 60.0
+HEAT_LEVEL_MOST: Final = 6
+
+# Under-voltage flickers with the load: one event until it has been away for so long.
+UNDER_VOLTAGE_QUIET_S: Final = 600.0
+
+# Memory: reported above the first share of what the kernel allows, well again below the second.
+MEMORY_HIGH: Final = 0.8
+MEMORY_NORMAL: Final = 0.7
+# The same for what the board has left (the kernel swaps and kills beneath).
+MEMORY_AVAILABLE_LOW: Final = 0.05
+MEMORY_AVAILABLE_NORMAL: Final = 0.1
+# Growth: over a baseline taken between these two times after the start, by this factor and at least so many MiB.
+MEMORY_BASELINE_S: Final = (60.0, 120.0)
+MEMORY_GROWTH: Final = 2.0
+MEMORY_GROWTH_LEAST_MB: Final = 100.0

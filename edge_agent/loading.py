@@ -20,6 +20,7 @@ from edge_agent.io.profiles import find_profile
 from edge_agent.io.runtimes.choose import Choice
 from edge_agent.records import ModelFile
 
+OUTBOX_FILE = "outbox.sqlite"
 PLAIN = ("xnnpack", "cpu")  # the back-ends that every machine has
 
 
@@ -85,6 +86,17 @@ def _order(request: ModelRequest, file: ModelFile) -> tuple[str, ...]:
     if file.compiled_for_edgetpu and set(order) <= set(PLAIN):
         return ("edgetpu", *order)
     return order
+
+
+def outbox_path(loaded: LoadedConfig) -> Path:
+    """Where what the broker has not acknowledged is kept: as configured, else in the service's state directory, else in
+    the user's."""
+    if loaded.config.outbox.path is not None:
+        return loaded.folder / loaded.config.outbox.path
+    if state := os.environ.get("STATE_DIRECTORY"):
+        return Path(state.split(":")[0]) / OUTBOX_FILE
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edge-agent"
+    return folder / (loaded.config.device.id or "") / OUTBOX_FILE  # daemons of one user, told apart by their id
 
 
 def cache_folder() -> Path:

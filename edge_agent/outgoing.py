@@ -165,12 +165,14 @@ class Batch(Struct, frozen=True):
 
 
 class Committed(Struct, frozen=True):
-    """``trimmed``: what the trim gave up, by run and stream: reason -> count. ``records`` and ``bytes``: what the
-    store holds now, all runs together."""
+    """``records`` and ``bytes``: what the store holds now, all runs together. ``trimmed``: what the trim gave up, by
+    run and stream: reason -> count; ``trimmed_to``: the highest number that it gave up: every prediction between the
+    trim's ``after`` and it is gone (None: it gave up nothing)."""
 
     records: int
     bytes: int
-    trimmed: Mapping[CountKey, Mapping[str, int]]
+    trimmed: Mapping[CountKey, Mapping[str, int]] = field(default_factory=dict)
+    trimmed_to: int | None = None
 
 
 class Loaded(Struct, frozen=True):

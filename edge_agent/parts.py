@@ -18,6 +18,9 @@ from edge_agent.stages.pipeline import Pipeline
 from edge_agent.stages.publisher import Publisher
 from edge_agent.stages.results import ResultStage
 from edge_agent.stages.sensing import SensorWorker
+from edge_agent.stages.storage import StorageWorker
+from edge_agent.stages.upkeep import Upkeep
+from edge_agent.stages.worker import Worker
 
 
 @dataclass
@@ -32,6 +35,8 @@ class Parts:
     stopping: ThreadEvent
     emit: Callable[[Event], None]
     publisher: Publisher = field(init=False)
+    storage: StorageWorker = field(init=False)
+    upkeep: Upkeep = field(init=False)
     models: dict[str, LoadedModel] = field(default_factory=dict)
     stages: dict[str, ResultStage] = field(default_factory=dict)
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
@@ -42,6 +47,7 @@ class Parts:
     def config(self) -> Config:
         return self.loaded.config
 
-    def workers(self) -> list[Publisher | Pipeline | CameraWorker | SensorWorker]:
+    def workers(self) -> list[Worker]:
         """In the order in which they start: who takes before who gives."""
-        return [self.publisher, *self.pipelines.values(), *self.sensors.values(), *self.cameras.values()]
+        givers = (*self.pipelines.values(), *self.sensors.values(), *self.cameras.values())
+        return [self.storage, self.publisher, self.upkeep, *givers]

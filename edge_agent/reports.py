@@ -7,7 +7,7 @@ from typing import Any
 
 import edge_agent
 from edge_agent.core.settings import PARSERS
-from edge_agent.io.board import memory_rss_mb, read_board, temperature_c, throttled
+from edge_agent.io.board import read_board
 from edge_agent.parts import Parts
 
 REQUESTS = ("ping", "info")
@@ -52,6 +52,10 @@ class Reports:
             )
         return "; ".join(parts)
 
+    def alive(self) -> list[str]:
+        """The workers that have not ended."""
+        return [worker.name for worker in self._parts.workers() if worker.is_alive()]
+
     def status_line(self) -> str:
         parts = self._parts
         lines = []
@@ -74,10 +78,10 @@ class Reports:
             "cameras": {name: camera.report() for name, camera in parts.cameras.items()},
             "sensors": self._sensors(),
             "outbox": parts.publisher.report(),
+            "ledger": parts.publisher.ledger(),
             "commands_ignored": dict(commands_ignored),
-            "temperature_c": temperature_c(),
-            "throttled": throttled(),
-            "memory_mb": _one_decimal(memory_rss_mb()),
+            **parts.upkeep.report(),
+            "crashes": {worker.name: worker.crashes for worker in parts.workers() if worker.crashes},
         }
 
     def _sensors(self) -> dict[str, object]:
@@ -116,7 +120,3 @@ class Reports:
 
     def uptime_s(self) -> float:
         return round((self._parts.clock.monotonic_ns() - self._started_ns) / 1e9, 1)
-
-
-def _one_decimal(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)

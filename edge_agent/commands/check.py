@@ -18,7 +18,8 @@ from edge_agent.errors import ConfigError, DeviceError, EdgeAgentError, Transpor
 from edge_agent.io.cameras import create_camera
 from edge_agent.io.clock import SystemClock
 from edge_agent.io.model_file import read_model
-from edge_agent.io.mqtt import MqttBroker, reachable
+from edge_agent.io.mqtt_client import make_client
+from edge_agent.io.mqtt_reachable import reachable
 from edge_agent.io.sensors import create_sensor, create_series
 from edge_agent.loading import load_configuration, model_request
 from edge_agent.ports import MessageHandler
@@ -139,7 +140,7 @@ def _no_subscription(_topic: str, _handler: MessageHandler) -> None:
 def _broker(loaded: LoadedConfig, devices: bool) -> str:
     mqtt = loaded.config.mqtt
     # reads the password and the certificates: what is wrong with them keeps the daemon from starting
-    MqttBroker(mqtt, loaded.folder, "", None, lambda _up, _detail: None, lambda _token, _refusal: None)
+    make_client(mqtt, loaded.folder, "")
     if not devices:
         return UNTRIED
     reason = reachable(mqtt, loaded.folder)

@@ -18,7 +18,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.io.board import Board, read_board, temperature_c, throttled
 from edge_agent.io.cameras.discover import find_cameras
 from edge_agent.io.clock import SystemClock
-from edge_agent.io.mqtt import reachable
+from edge_agent.io.mqtt_reachable import reachable
 from edge_agent.io.profiles import find_profile
 from edge_agent.io.runtimes.probe import Probe
 from edge_agent.io.runtimes.self_test import self_test_model
@@ -172,8 +172,8 @@ def _surroundings(loaded: LoadedConfig | None) -> Iterator[Check]:
     if reason is None:
         yield Check("broker", "ok", f"{place} accepts connections")
     else:
-        fix = "apt install mosquitto, or set [mqtt] host and port; the daemon starts without and waits"
-        yield Check("broker", "warn", f"{place}: {reason}", fix)
+        fix = "the daemon starts without and waits; no broker yet: apt install mosquitto, or set [mqtt] host and port"
+        yield Check("broker", "warn", reason if place in reason else f"{place}: {reason}", fix)
 
 
 def _text(checks: Sequence[Check], delegates: Sequence[Delegate], chosen: str | None) -> str:

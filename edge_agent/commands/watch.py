@@ -17,6 +17,7 @@ from edge_agent.config.schema import MqttConfig
 from edge_agent.errors import TransportError
 from edge_agent.io.mqtt import MqttBroker
 from edge_agent.loading import load_configuration
+from edge_agent.outgoing import Refusal
 
 FIRST_ANSWER_S = 10.0
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     options = _arguments().parse_args(argv)
     mqtt, folder = _mqtt(options)
     lines: queue.SimpleQueue[tuple[str, bytes] | bool] = queue.SimpleQueue()
-    broker = MqttBroker(mqtt, folder, "", None, lambda up, _detail: lines.put(up), lambda _token, _refusal: None)
+    broker = MqttBroker(mqtt, folder, "", None, _News(lines))
     for topic in ("prediction/+", "event", "availability"):
         broker.subscribe(f"{mqtt.base_topic}/{options.device}/{topic}", lambda *message: lines.put(message[:2]))
     broker.start()
@@ -35,6 +36,25 @@ def main(argv: Sequence[str]) -> int:
         return 0
     finally:
         broker.stop()
+
+
+class _News:
+    """A BrokerListener that is interested in the connection alone: nothing is published here."""
+
+    def __init__(self, lines: queue.SimpleQueue[Any]) -> None:
+        self._lines = lines
+
+    def connection(self, up: bool, detail: str) -> None:
+        self._lines.put(up)
+
+    def acknowledged(self, token: int, refusal: Refusal | None) -> None:
+        """Nothing was published."""
+
+    def reset(self) -> None:
+        """Nothing was under way."""
+
+    def fault(self, kind: str, detail: str) -> None:
+        print(f"{kind}: {detail}", file=sys.stderr)
 
 
 def _follow(lines: queue.SimpleQueue[Any], mqtt: MqttConfig, options: argparse.Namespace) -> int:

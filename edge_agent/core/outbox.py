@@ -1,7 +1,8 @@
-"""What waits for the broker: order, bounds, what goes first and what is discarded. Policy only; no thread, no clock.
+"""What waits for the broker: order, bounds, what goes to the disk and when, what is discarded. Policy only: no thread,
+no clock, no file.
 
-Every record that is put in leaves in exactly one way: taken and acknowledged, replaced (retained state, where only
-the last value matters), or returned as discarded with a reason. Not safe for threads: one owner.
+Every record that is put in leaves in exactly one way: acknowledged, replaced (retained state, where only the last value
+matters), or discarded under a named reason. Until then it is in memory, on the disk, or both. Not safe for threads.
 """
 
 from __future__ import annotations
@@ -10,103 +11,324 @@ from collections import OrderedDict, deque
 
 from msgspec import Struct
 
-from edge_agent.outgoing import Kind, Record
+from edge_agent.core.lanes import Entry, LaneQueue
+from edge_agent.core.ledger import Ledger
+from edge_agent.core.spool import Spool, WallClock
+from edge_agent.limits import PAGE_RECORDS
+from edge_agent.outgoing import Batch, Committed, Lane, Loaded, Opened, Record, Trim
 from edge_agent.records import DiscardReason
 
 PREDICTION_AFTER = 32  # so many other records in a row, and a waiting prediction has its turn: no flood starves them
+BACKLOG_AFTER = 8  # so many live predictions in a row, and the backlog has its turn
+DRAIN_BURST_NS = 20_000_000  # the backlog may catch up that much of its rate at once
 
 
-class Discarded(Struct, frozen=True):
-    record: Record
-    reason: DiscardReason
+class Bounds(Struct, frozen=True):
+    """``memory`` and ``disk`` in bytes as Record.size charges them; ``drain_period_ns`` between two records of the
+    backlog; ``every``: on the disk before it is published."""
+
+    memory: int
+    disk: int
+    age_ns: int
+    drain_period_ns: int
+    every: bool = False
 
 
 class Outbox:
-    """Bounded in bytes and age. Retained state first (the last value of each topic), then events, then predictions in
-    the order in which they were made."""
+    """Retained state first (the last value of each topic), then events, live predictions, and the backlog at its rate.
 
-    def __init__(self, bytes_most: int, age_most_ns: int) -> None:
-        self._bytes_most = bytes_most
-        self._age_most_ns = age_most_ns
-        self._retained: OrderedDict[str, Record] = OrderedDict()
-        self._events: deque[Record] = deque()
-        self._predictions: deque[Record] = deque()
+    With ``durable`` it relies on a store: its owner carries batches and pages there and the answers back here, in
+    order. Without one, or while the disk fails, all waits in memory.
+    """
+
+    def __init__(self, bounds: Bounds, boot_id: str, *, durable: bool) -> None:
+        self.ledger = Ledger(boot_id)
+        self.bytes = 0  # in memory, on its way to the broker included
+        self._bounds = bounds
+        self._spool = Spool(self.ledger, boot_id, expected=durable)
+        self._connected = False
+        self._predictions, self._events = LaneQueue(), LaneQueue()
+        self._lanes = {Lane.PREDICTIONS: self._predictions, Lane.EVENTS: self._events}
+        self._retained: OrderedDict[str, Entry] = OrderedDict()
+        self._said: set[str] = set()  # retained topics of this run: what an earlier one said there is out of date
+        self._held: deque[Entry] = deque()  # durability "every": not on the disk yet, not to be sent yet
+        self._flying: dict[int, Entry] = {}  # by the token of the broker
+        self._numbers = 0
         self._passed_over = 0  # records taken since the last prediction, while predictions waited
-        self.bytes = 0
+        self._live_in_a_row = 0
+        self._drain_ns = 0  # the next record of the backlog not before
+
+    # --- in ------------------------------------------------------------------------------------------------------
+
+    def put(self, record: Record, now_ns: int) -> None:
+        entry = Entry(self._numbers, record, now_ns)
+        self._numbers += 1
+        self.bytes += record.size
+        self.ledger.produced(record)
+        if record.kind.durable:
+            self._spool.put(entry)
+        if record.retain:
+            self._said.add(record.topic)
+            self._retain(entry, now_ns)
+        elif record.kind.durable and self._bounds.every and self._spool.hoped_for:
+            self._held.append(entry)
+        else:
+            self._queue(entry)
+        self._shrink(now_ns)
+
+    def connected(self, up: bool) -> None:
+        self._connected = up
+        if not up:
+            for lane in self._lanes.values():
+                lane.disconnected()
+
+    # --- out -----------------------------------------------------------------------------------------------------
+
+    def take(self, now_ns: int) -> Entry | None:
+        """The next record to hand to the network; say with ``sent``, ``give_back`` or ``refuse`` what became of it."""
+        while (entry := self._next(now_ns)) is not None:
+            record = entry.record
+            if record.retain or record.earlier or record.since_ns >= now_ns - self._bounds.age_ns:
+                return entry
+            self.discard(entry, DiscardReason.EXPIRED, now_ns)
+        return None
+
+    def sent(self, token: int, entry: Entry) -> None:
+        self._flying[token] = entry
+        if not entry.sent:
+            entry.sent = True
+            self.ledger.published(entry.record)
+
+    def acknowledged(self, token: int, now_ns: int) -> Record | None:
+        """The broker has it. None for what was given up meanwhile."""
+        entry = self._flying.pop(token, None)
+        if entry is None or entry.gone:
+            return None
+        self.ledger.acknowledged(entry.record)
+        self._forget(entry, now_ns)
+        return entry.record
+
+    def returned(self, token: int) -> Entry | None:
+        """The broker did not take it: off the wire, to be given back or refused. None for what was given up."""
+        entry = self._flying.pop(token, None)
+        return None if entry is None or entry.gone else entry
+
+    def give_back(self, entry: Entry, now_ns: int) -> None:
+        """The network did not take it: it goes out again before what waits with it."""
+        if not entry.record.retain:
+            self._lanes[Lane.of(entry.record.kind)].loaded.appendleft(entry)
+        elif entry.record.topic in self._retained:  # a newer value came meanwhile
+            self._forget(entry, now_ns)
+        else:
+            self._retained[entry.record.topic] = entry
+            self._retained.move_to_end(entry.record.topic, last=False)
+
+    def reset(self, now_ns: int) -> None:
+        """Nothing is on its way any more: all of it is to go out again, in order."""
+        flying, self._flying = self._flying, {}
+        for entry in sorted(flying.values(), key=lambda entry: entry.number, reverse=True):
+            if not entry.gone:
+                self.give_back(entry, now_ns)
+
+    def refuse(self, entry: Entry, reason: str, wall: WallClock, now_ns: int) -> None:
+        """The broker will never take it: counted, and set aside for a person to look at."""
+        if entry.record.kind.durable:
+            self._spool.set_aside(entry.record, reason, wall)
+        self.discard(entry, DiscardReason.REFUSED, now_ns)
+
+    def discard(self, entry: Entry, reason: DiscardReason, now_ns: int) -> None:
+        self.ledger.discarded(entry.record, reason)
+        self._forget(entry, now_ns)
+
+    def drain(self, reason: DiscardReason, now_ns: int) -> None:
+        """At the end of the process: discard what the disk does not have."""
+        waiting = [entry for lane in self._lanes.values() for entry in lane]
+        for entry in [*self._held, *waiting, *self._flying.values()]:
+            if not entry.stored and not entry.gone:
+                self.discard(entry, reason, now_ns)
+
+    # --- how it fares --------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return len(self._retained) + len(self._events) + len(self._predictions)
+        """Records that wait in memory, without those on their way."""
+        return len(self._retained) + len(self._held) + len(self._predictions) + len(self._events)
 
-    def put(self, record: Record, now_ns: int) -> list[Discarded]:
-        """Keep the record; returns what had to go for it: the too old, then the oldest of the lowest kind."""
-        self.bytes += record.size
-        if record.retain:
-            replaced = self._retained.pop(record.topic, None)
-            self.bytes -= replaced.size if replaced else 0
-            self._retained[record.topic] = record
-        else:
-            self._queue_of(record).append(record)
-        return self._expire(now_ns) + self._shrink()
+    @property
+    def in_flight(self) -> int:
+        return len(self._flying)
 
-    def take(self, now_ns: int) -> tuple[Record | None, list[Discarded]]:
-        """The next record to hand to the network, and what became too old while it waited."""
-        discarded = self._expire(now_ns)
-        record: Record | None = None
-        if self._predictions and self._passed_over >= PREDICTION_AFTER:
-            record = self._predictions.popleft()
-        elif self._retained:
-            record = self._retained.popitem(last=False)[1]
-        elif self._events:
-            record = self._events.popleft()
-        elif self._predictions:
-            record = self._predictions.popleft()
-        is_prediction = record is not None and record.kind is Kind.PREDICTION
-        self._passed_over = 0 if is_prediction or not self._predictions else self._passed_over + 1
-        self.bytes -= record.size if record else 0
-        return record, discarded
+    @property
+    def live(self) -> int:
+        """Predictions of this connection that wait for the wire or the disk."""
+        return len(self._predictions.live) + len(self._held)
 
-    def give_back(self, record: Record) -> None:
-        """Return a record that the network did not take: it goes out first again."""
-        self.bytes += record.size
-        if record.retain:
-            if record.topic in self._retained:  # a newer value came meanwhile
-                self.bytes -= record.size
+    def next_due_ns(self) -> int | None:
+        """When the backlog may go on, where nothing but its rate holds it back."""
+        return self._drain_ns if self._predictions.backlog() else None
+
+    def report(self) -> dict[str, object]:
+        """The outbox's part of ``stats``. ``waiting``: in memory or on the disk; ``stored``: on the disk."""
+        spool = self._spool
+        return {
+            "waiting": len(self) + spool.on_disk_only,
+            "bytes": self.bytes,
+            "in_flight": len(self._flying),
+            "stored": spool.on_disk_only + len(spool.stored),
+            "stored_bytes": spool.rows_bytes,
+            "disk": "opening" if spool.opening else "ok" if spool.usable else "failed",
+        }
+
+    # --- the disk ------------------------------------------------------------------------------------------------
+
+    def batch(self, wall: WallClock, now_ns: int, *, hurry: bool = False, clean: bool = False) -> Batch | None:
+        """The next commit, where one is due and none is under way. ``hurry``: all that is not stored is due;
+        ``clean``: the last one of a clean stop, due even when it is empty."""
+        pressed = hurry or bool(self._held) or self.bytes > self._bounds.memory // 2
+        if not clean and not self._spool.due(now_ns, pressed=pressed):
+            return None
+        oldest_wall_ns = now_ns + wall.offset_ns - self._bounds.age_ns if wall.synced else None
+        trim = Trim(self._predictions.cursor, self._bounds.disk, oldest_wall_ns)
+        return self._spool.batch(trim, wall, now_ns, clean=clean)
+
+    def committed(self, result: Committed, now_ns: int) -> None:
+        """The batch is on the disk."""
+        batch = self._spool.committed(result, now_ns)
+        if batch and batch.trim and result.trimmed_to is not None:
+            self._trimmed(batch.trim.after, result.trimmed_to)
+        self._release_held()
+        for lane in self._lanes.values():
+            if not self._connected:
+                lane.recent = self._spill(lane, lane.recent)
+        for lane in self._lanes.values():
+            if self.bytes > self._bounds.memory // 2:
+                lane.recent, lane.live = self._spill(lane, lane.recent), self._spill(lane, lane.live)
+        self._shrink(now_ns)
+
+    def disk_failed(self) -> None:
+        """A batch or a page did not come through, or the store can't be opened: all waits in memory."""
+        self._spool.failed()
+        for lane in self._lanes.values():
+            lane.loading = False
+        self._release_held()
+
+    def opened(self, store: Opened) -> None:
+        """The store can be used, for the first time or again."""
+        self._spool.opened(store)
+        for lane in self._lanes.values():
+            lane.start_over()
+
+    def wanted_page(self) -> tuple[Lane, int] | None:
+        """The lane to read on, and the number behind which; at most one page of each lane is under way."""
+        if not (self._connected and self._spool.usable):
+            return None
+        for lane, queue in reversed(self._lanes.items()):  # events first
+            if not queue.end and not queue.loading and len(queue.loaded) < PAGE_RECORDS:
+                queue.loading = True
+                return lane, queue.cursor
+        return None
+
+    def page(self, lane: Lane, page: Loaded, now_ns: int) -> None:
+        """The answer to ``wanted_page``."""
+        queue = self._lanes[lane]
+        queue.arrived(page)
+        for kept in page.records:
+            if self._spool.knows(kept.number):
+                continue
+            entry = Entry(kept.number, kept.record, now_ns, stored=True)
+            self._spool.loaded(entry)
+            self.bytes += kept.record.size
+            if not kept.record.retain:
+                queue.loaded.append(entry)
+            elif kept.record.topic in self._said:
+                self._forget(entry, now_ns)
             else:
-                self._retained[record.topic] = record
-                self._retained.move_to_end(record.topic, last=False)
-        else:
-            self._queue_of(record).appendleft(record)
+                self._retain(entry, now_ns)
+        for number, key in page.damaged.items():
+            if not self._spool.knows(number):
+                self.ledger.damaged(key)
+                self._spool.delete(number, now_ns)
 
-    def drain(self, reason: DiscardReason) -> list[Discarded]:
-        """Everything that is left, when the process ends."""
-        left = [*self._retained.values(), *self._events, *self._predictions]
-        self._retained.clear()
-        self._events.clear()
-        self._predictions.clear()
-        self.bytes = 0
-        return [Discarded(record, reason) for record in left]
+    # --- inside --------------------------------------------------------------------------------------------------
 
-    def _queue_of(self, record: Record) -> deque[Record]:
-        return self._predictions if record.kind is Kind.PREDICTION else self._events
+    def _retain(self, entry: Entry, now_ns: int) -> None:
+        replaced = self._retained.pop(entry.record.topic, None)
+        self._retained[entry.record.topic] = entry
+        if replaced:
+            self._forget(replaced, now_ns)
 
-    def _expire(self, now_ns: int) -> list[Discarded]:
-        oldest = now_ns - self._age_most_ns
-        discarded = []
-        for queue in (self._predictions, self._events):
-            while queue and queue[0].since_ns < oldest:
-                discarded.append(self._drop(queue, DiscardReason.EXPIRED))
-        return discarded
+    def _queue(self, entry: Entry) -> None:
+        lane = self._lanes[Lane.of(entry.record.kind)]
+        (lane.live if self._connected else lane.recent).append(entry)
 
-    def _shrink(self) -> list[Discarded]:
-        discarded = []
-        while self.bytes > self._bytes_most:
-            queue = self._predictions or self._events
-            if not queue:  # retained state alone: one value a topic, bounded by the configuration
-                break
-            discarded.append(self._drop(queue, DiscardReason.OUTBOX_FULL))
-        return discarded
+    def _next(self, now_ns: int) -> Entry | None:
+        backlog = self._predictions.backlog() if now_ns >= self._drain_ns else None
+        waiting = bool(self._predictions.live or backlog)
+        if not (waiting and self._passed_over >= PREDICTION_AFTER):
+            entry = self._next_other()
+            if entry is not None:
+                self._passed_over += waiting
+                return entry
+        self._passed_over = 0
+        if self._predictions.live and not (backlog and self._live_in_a_row >= BACKLOG_AFTER):
+            self._live_in_a_row += 1
+            return self._predictions.live.popleft()
+        self._live_in_a_row = 0
+        if not backlog:
+            return None
+        self._drain_ns = max(self._drain_ns, now_ns - DRAIN_BURST_NS) + self._bounds.drain_period_ns
+        return backlog.popleft()
 
-    def _drop(self, queue: deque[Record], reason: DiscardReason) -> Discarded:
-        record = queue.popleft()
-        self.bytes -= record.size
-        return Discarded(record, reason)
+    def _next_other(self) -> Entry | None:
+        if self._retained:
+            return self._retained.popitem(last=False)[1]
+        waiting = self._events.live or self._events.backlog()
+        return waiting.popleft() if waiting else None
+
+    def _release_held(self) -> None:
+        """Durability "every": what the disk has may go, and all of it where there is no disk to wait for."""
+        while self._held and (self._held[0].stored or not self._spool.hoped_for):
+            self._queue(self._held.popleft())
+
+    def _spill(self, lane: LaneQueue, waiting: deque[Entry]) -> deque[Entry]:
+        """Out of the memory with what the disk has; returns what stays."""
+        for entry in waiting:
+            if entry.stored:
+                self._spilled(lane, entry)
+        return deque(entry for entry in waiting if not entry.stored)
+
+    def _spilled(self, lane: LaneQueue, entry: Entry) -> None:
+        lane.spilled(entry)
+        self._spool.spilled(entry)
+        self.bytes -= entry.record.size
+
+    def _shrink(self, now_ns: int) -> None:
+        """Where more waits than may: drop the oldest predictions, then events; what the disk has is only spilled."""
+        while self.bytes > self._bounds.memory:
+            places = [(lane, place) for lane in self._lanes.values() for place in (lane.loaded, lane.recent, lane.live)]
+            lane, waiting = next(((lane, place) for lane, place in places if place), (None, None))
+            if not lane or not waiting or waiting[0].writing:
+                return  # nothing but retained state and what is on its way to the broker or the disk
+            entry = waiting.popleft()
+            if entry.stored:
+                self._spilled(lane, entry)
+            else:
+                self.discard(entry, DiscardReason.OUTBOX_FULL, now_ns)
+
+    def _forget(self, entry: Entry, now_ns: int) -> None:
+        """It left for good: out of the memory, and out of the disk where it is there."""
+        entry.gone = True
+        self.bytes -= entry.record.size
+        self._spool.forget(entry, now_ns)
+
+    def _trimmed(self, after: int, to: int) -> None:
+        """The store gave up predictions that are in memory too, and has counted them."""
+        for entry in list(self._spool.stored.values()):
+            if after < entry.number <= to and Lane.of(entry.record.kind) is Lane.PREDICTIONS:
+                entry.gone = True
+                self.bytes -= entry.record.size
+                self._spool.spilled(entry)
+        lane = self._predictions
+        lane.loaded = deque(entry for entry in lane.loaded if not entry.gone)
+        lane.recent = deque(entry for entry in lane.recent if not entry.gone)
+        lane.live = deque(entry for entry in lane.live if not entry.gone)
+        self._held = deque(entry for entry in self._held if not entry.gone)

@@ -18,6 +18,7 @@ from edge_agent.config.units import Rate, decode_quantity
 NESTING_MOST = 64  # brackets in one command: a setting has one or two, and the answer repeats the transaction
 SLOWEST_RATE = 1 / 86400  # as in the configuration: one frame a day, slower is a mistake in the unit
 INTERVAL_NS = (10**6, 86400 * 10**9)  # as in the configuration
+REASON_MOST = 200  # characters of a stranger's text in an answer, an event and the log
 
 
 class Command(Struct, frozen=True):
@@ -58,7 +59,7 @@ def parse_publish(value: Any) -> PublishConfig:
     try:
         config = msgspec.convert(raw, PublishConfig, dec_hook=decode_quantity)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{allowed}: {error}") from None
+        raise ValueError(f"{allowed}: {_one_line(str(error))}") from None
     if not INTERVAL_NS[0] <= config.interval <= INTERVAL_NS[1]:
         raise ValueError(f"{allowed}: the interval is from 1 ms to 1 day")
     return config
@@ -102,6 +103,12 @@ def jsonable(value: Any) -> object:
     if isinstance(value, PublishConfig):
         return {"mode": value.mode, "interval": f"{value.interval / 1e9:g}s", "deadband": value.deadband}
     return value
+
+
+def _one_line(text: str) -> str:
+    """What a stranger sent can't begin a line of the log, nor fill it."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return shown if len(shown) <= REASON_MOST else shown[:REASON_MOST] + "…"
 
 
 def _instant(text: Any) -> int | None:

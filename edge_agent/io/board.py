@@ -9,7 +9,8 @@ import os
 import platform
 import shutil
 import subprocess
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from msgspec import Struct
@@ -24,6 +25,9 @@ _THROTTLE_BITS: Final = ("under_voltage", "frequency_capped", "throttled", "soft
 
 # Zones that are switched off or broken read as numbers like -256 or 2147483: no chip works there.
 _PLAUSIBLE_C: Final = (-55.0, 150.0)
+
+# Version 1 of the control groups has a number for "no limit": the largest multiple of a page in 63 bits.
+_NO_LIMIT: Final = 2**60
 
 
 class Board(Struct, frozen=True):
@@ -47,17 +51,41 @@ class Throttling(Struct, frozen=True):
     since_start: tuple[str, ...]
 
 
+class BoardState(Struct, frozen=True):
+    """How the board fares now; None: it does not tell. Sizes in MiB."""
+
+    temperature_c: float | None
+    throttled: Throttling | None
+    memory_mb: float | None  # of this process
+    memory_limit_mb: float | None  # of its control group
+    memory_available_mb: float | None
+    board_memory_mb: float | None
+
+
 def read_board(root: Path = ROOT) -> Board:
     """Look at the machine whose file system is at ``root``."""
+    memory = _meminfo_mb(root, "MemTotal")
     return Board(
         model=_model(root),
         arch=platform.machine(),
         cpus=len(os.sched_getaffinity(0)),
-        memory_mb=_memory_mb(root),
+        memory_mb=None if memory is None else int(memory),
         os_name=_os_name(root),
         python=platform.python_version(),
         host_name=platform.node(),
         usb=_usb(root),
+    )
+
+
+def read_state(root: Path = ROOT) -> BoardState:
+    """One look at what changes. May take as long as the firmware's tool: 2 s at most."""
+    return BoardState(
+        temperature_c=temperature_c(root),
+        throttled=throttled(root),
+        memory_mb=memory_rss_mb(root),
+        memory_limit_mb=memory_limit_mb(root),
+        memory_available_mb=memory_available_mb(root),
+        board_memory_mb=_meminfo_mb(root, "MemTotal"),
     )
 
 
@@ -86,6 +114,18 @@ def memory_rss_mb(root: Path = ROOT) -> float | None:
     return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20 if len(pages) > 1 else None
 
 
+def memory_limit_mb(root: Path = ROOT) -> float | None:
+    """MiB beyond which the kernel ends a process of this one's control group: the least limit from the group up to the
+    root. None without a limit."""
+    bytes_most = min(_group_limits(root), default=_NO_LIMIT)
+    return bytes_most / 2**20 if bytes_most < _NO_LIMIT else None
+
+
+def memory_available_mb(root: Path = ROOT) -> float | None:
+    """MiB that the kernel could still give to anybody without swapping."""
+    return _meminfo_mb(root, "MemAvailable")
+
+
 def uptime_s(root: Path = ROOT) -> float | None:
     """Seconds since the board started."""
     first = _text(root / "proc/uptime").split()[:1]
@@ -99,11 +139,30 @@ def _model(root: Path) -> str:
     return ""
 
 
-def _memory_mb(root: Path) -> int | None:
+def _meminfo_mb(root: Path, name: str) -> float | None:
     for line in _text(root / "proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) // 1024
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
     return None
+
+
+def _group_limits(root: Path) -> Iterator[int]:
+    """The memory limits in bytes of this process's control group and those above it, of both versions of the kernel's
+    interface. A container may see its own group as the root, and its path from outside in vain: then only the root
+    answers. Source: man 7 cgroups; kernel.org, Control Group v2, memory.max."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0":
+            mount, file = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            mount, file = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = PurePosixPath(path.lstrip("/"))
+        inside = (group, *group.parents) if ".." not in group.parts else (PurePosixPath(),)
+        found = (_number(mount / folder / file) for folder in inside)  # "max" is no number: no limit
+        yield from (limit for limit in found if limit is not None)
 
 
 def _os_name(root: Path) -> str:

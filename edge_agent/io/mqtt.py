@@ -1,22 +1,22 @@
 """The broker, through paho. Comes back by itself; what happened is told by callbacks on the network thread.
 
 paho keeps an unacknowledged QoS 1 message over a reconnection and sends it again, in order, so a message that was
-handed over leaves in one way only: acknowledged, or lost with the process.
+handed over leaves in one way only: acknowledged, given back by ``reset``, or lost with the process.
+
+paho's own thread dies without a word when a packet or a callback raises, and can't be stopped while it connects. So the
+network thread is ours, and drives paho's ``reconnect`` and ``loop``.
 """
 
 from __future__ import annotations
 
-import ssl
-import sys
+import random
 import threading
+import time
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -24,17 +24,26 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge_agent import limits
 from edge_agent.config.schema import MqttConfig
 from edge_agent.errors import ConfigError, TransportError
-from edge_agent.io.secrets import read_secret
-from edge_agent.ports import MessageHandler
+from edge_agent.io import mqtt_client
+from edge_agent.io.mqtt_blame import Blame, condemned
+from edge_agent.io.mqtt_client import LastError, connect, deliver, make_client, why_refused, why_unreachable
+from edge_agent.io.mqtt_link import ANSWER_TIMEOUT_S, Link, Session
+from edge_agent.io.mqtt_pace import Pace
+from edge_agent.io.mqtt_packet import PACKET_BYTES_MOST, check, expiry, refusal
+from edge_agent.io.mqtt_suspect import Suspect, Verdict
+from edge_agent.ports import BrokerListener, MessageHandler
 
-CREDENTIAL = "mqtt-password"
-SESSION_EXPIRY_S = 300  # unacknowledged messages survive a reconnection; commands older than that are not delivered
-CONNECT_TIMEOUT_S = 3.0  # bounds a clean stop while the host does not answer
-RECONNECT_FIRST_S, RECONNECT_LAST_S = 1, 30
+LOOP_S = 1.0  # keepalive and time-outs are looked at that often
+GOODBYE_S = 0.5  # for the last packets of a stop to get out
+STOP_JOIN_S = 1.0
+
+
+class _SessionOverError(Exception):
+    """Raised inside a callback: this session can't go on, and nobody has misbehaved."""
 
 
 class MqttBroker:
-    """One connection under one client id. Implements ``ports.Broker``."""
+    """One connection under one client id. Implements ``ports.Broker``; one thread publishes."""
 
     def __init__(
         self,
@@ -42,174 +51,248 @@ class MqttBroker:
         folder: Path,
         client_id: str,
         will: tuple[str, bytes] | None,
-        on_change: Callable[[bool, str], None],
-        on_acknowledged: Callable[[int, str | None], None],
+        listener: BrokerListener,
     ) -> None:
         """Files of the configuration are meant from ``folder``; ``will`` is a retained topic and payload, sent by the
-        broker when this end dies. ``on_change`` gets connected and a detail; ``on_acknowledged`` the token of a
-        message and, where the broker refused it for good, its reason. Raises ConfigError (TLS files, password)."""
+        broker when this end dies. Raises ConfigError (TLS files, password)."""
         self._config = config
         self._folder = folder
-        self._on_change = on_change
-        self._on_acknowledged = on_acknowledged
+        self._client_id = client_id
+        self._will = will
+        self._listener = listener
+        self._v5 = config.protocol == "5"
         self._handlers: dict[str, list[MessageHandler]] = {}
         self._as_published: set[str] = set()
         self._lock = threading.Lock()  # over the handlers and _linked: a topic is asked for by the one or the other
         self._linked = False  # the broker accepted the connection
         self._window = 0  # above 0 once messages may be handed over
-        self._window_granted = 0
-        self._v5 = config.protocol == "5"
-        self._client = self._make_client(client_id)
-        if will is not None:
-            self._client.will_set(will[0], will[1], qos=1, retain=True)
+        self._bytes_most = PACKET_BYTES_MOST
+        self._retains = True
+        self._suspect = Suspect()
+        self._pace = Pace(mqtt_client.RECONNECT_FIRST_S, mqtt_client.RECONNECT_LAST_S)
+        self._last_error = LastError()
+        self._blame = Blame(config, client_id, self._suspect, self._pace, self._fault)
+        self._session = Session(self._new_client(), 0)
+        self._stale = False  # the session's client is not to be used again
+        self._link = Link()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # --- from other threads --------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Connect in the background; the first connection is tried again like any other."""
-        arguments: dict[str, Any] = {}
-        if self._v5:
-            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = SESSION_EXPIRY_S
-            arguments["properties"] = properties
-        self._client.connect_async(
-            self._config.host, self._config.port, round(self._config.keepalive.seconds), **arguments
-        )
-        self._client.loop_start()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
-        """Disconnect (no last will is sent) and end the network thread."""
-        self._client.disconnect()
-        self._client.loop_stop()
+        """Disconnect (no last will is sent) and end the network thread; within about a second, whatever the network
+        does. The listener hears nothing more. A thread that is still connecting ends when that attempt does."""
         self._window = 0
+        self._stopping.set()
+        self._session.client.disconnect()  # wakes the loop
+        if self._thread is not None:
+            self._thread.join(STOP_JOIN_S)
 
     def window(self) -> int:
-        return self._window
+        return min(self._window, 1) if self._suspect.alone else self._window
 
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool, expiry_s: int | None) -> int:
+        session = self._session  # the network thread may put another one there at any time: the token says which it was
         if not self._window:
             raise TransportError("not connected to the broker")
-        properties = _expiry(expiry_s) if self._v5 and expiry_s is not None else None
+        with_expiry = self._v5 and expiry_s is not None
+        check(topic, len(payload), self._bytes_most, qos=qos, v5=self._v5, with_expiry=with_expiry)
+        properties = expiry(expiry_s) if with_expiry and expiry_s is not None else None
         # MQTT_ERR_NO_CONN (lost just now) is no failure: paho keeps the message and sends it after reconnecting
-        return self._client.publish(topic, payload, qos, retain, properties).mid
+        info = session.client.publish(topic, payload, qos, retain and self._retains, properties)
+        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
+            raise TransportError("the broker leaves a message unanswered whose packet id would be the next one")
+        token = session.token(info.mid)
+        session.handed(token, time.monotonic())
+        return token
 
     def subscribe(self, topic: str, handler: MessageHandler, *, retain_as_published: bool = False) -> None:
         with self._lock:
             self._as_published |= {topic} if retain_as_published else set()
             handlers = self._handlers.setdefault(topic, [])
             handlers.append(handler)
-            self._client.message_callback_add(topic, self._deliver(handlers))
+            client = self._session.client
+            client.message_callback_add(topic, deliver(handlers))
             linked = self._linked
         if linked:
-            self._client.subscribe([self._filter(topic)])
+            client.subscribe([self._filter(topic)])
 
     def _filter(self, topic: str) -> tuple[str, Any]:
         if not self._v5:
             return topic, 1
         return topic, SubscribeOptions(qos=1, retainAsPublished=topic in self._as_published)
 
-    def _make_client(self, client_id: str) -> paho.Client:
-        config = self._config
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
-        )
-        if config.username is not None:
-            password_file = self._folder / config.password_file if config.password_file else None
-            client.username_pw_set(config.username, read_secret(password_file, CREDENTIAL))
-        if config.tls is not None:
+    # --- the network thread --------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
             try:
-                client.tls_set(
-                    ca_certs=self._path(config.tls.ca),
-                    certfile=self._path(config.tls.certificate),
-                    keyfile=self._path(config.tls.key),
-                )
-            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                raise ConfigError(
-                    f"[mqtt.tls]: the certificates can't be used: {error}; check ca, certificate and key"
-                ) from None
-        client.max_inflight_messages_set(limits.INFLIGHT_MOST)
-        client.reconnect_delay_set(RECONNECT_FIRST_S, RECONNECT_LAST_S)
-        client.connect_timeout = CONNECT_TIMEOUT_S
+                self._serve()
+            except _SessionOverError as reason:
+                self._down(str(reason))
+                self._begin_anew()
+            except Exception as error:  # noqa: BLE001 - whatever a packet made paho raise is told
+                self._down(self._blame.misbehaved(error, time.monotonic()))
+                self._begin_anew()
+            self._stopping.wait(self._pace.delay_s(time.monotonic(), random.random()))
+
+    def _serve(self) -> None:
+        """One connection, from its making to its end. Raises whatever a packet makes paho raise."""
+        if not self._call():
+            return
+        link, session = self._link, self._session
+        try:
+            self._drive(session, link)
+        finally:
+            self._window = 0
+            with self._lock:
+                self._linked = False
+            session.hang_up()
+        link.error = self._last_error.error
+        if not self._stopping.is_set():
+            self._ended(session, link)
+
+    def _call(self) -> bool:
+        """Whether there is a connection now, TLS included."""
+        try:
+            if self._stale:
+                self._renew()
+            self._link, self._last_error.error = Link(), None
+            self._session.client.reconnect()
+        except ConfigError as error:  # the password or a certificate was changed since, and not well
+            self._down(str(error))
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that no DNS can hold
+            self._down(why_unreachable(self._config, error))
+        else:
+            return True
+        return False
+
+    def _drive(self, session: Session, link: Link) -> None:
+        """Until the connection ends, the broker keeps us waiting for too long, or our own end."""
+        client = session.client
+        end_s = time.monotonic() + min(ANSWER_TIMEOUT_S, 2 * self._config.keepalive.seconds)
+        while not self._stopping.is_set() and client.loop(LOOP_S) == paho.MQTT_ERR_SUCCESS:
+            now_s = time.monotonic()
+            if link.open:
+                link.silent = session.stuck(now_s)
+            elif link.accepted_s is not None and not link.waits:
+                self._open(link)
+            else:
+                link.silent = now_s > end_s
+            if link.silent:
+                return
+        if self._stopping.is_set():
+            end_s = time.monotonic() + GOODBYE_S
+            while time.monotonic() < end_s and client.loop(GOODBYE_S) == paho.MQTT_ERR_SUCCESS:
+                """The last packets get out, and the word that we leave."""
+
+    def _open(self, link: Link) -> None:
+        """New messages may go. paho has queued the unacknowledged ones again by the time it has handled the CONNACK:
+        what is handed over from now on can't overtake them."""
+        link.open = True
+        self._pace.settled()
+        self._window = link.granted
+        self._tell(lambda: self._listener.connection(True, f"connected to {self._config.host}:{self._config.port}"))
+
+    def _ended(self, session: Session, link: Link) -> None:
+        self._down(link.why(self._config))
+        verdict = self._blame.ended(session, link, time.monotonic())
+        if verdict is Verdict.CONDEMN:
+            self._tell(lambda: self._listener.acknowledged(session.first(), condemned(link)))
+        if verdict is not Verdict.NOTHING:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """The next connection is another client's. Nobody drives this one again, so it calls back no more."""
+        self._stale = True
+        self._tell(self._listener.reset)
+
+    def _renew(self) -> None:
+        client = self._new_client()
+        with self._lock:
+            for topic, handlers in self._handlers.items():
+                client.message_callback_add(topic, deliver(handlers))
+            self._session = self._session.next(client)
+        self._stale = False
+
+    def _new_client(self) -> paho.Client:
+        client = make_client(self._config, self._folder, self._client_id)
+        if self._will is not None:
+            client.will_set(self._will[0], self._will[1], qos=1, retain=True)
+        connect(client, self._config, mqtt_client.SESSION_EXPIRY_S)
+        self._last_error.attach(client)
         client.on_connect = self._connected
-        client.on_connect_fail = self._connect_failed
-        client.on_subscribe = lambda *_: self._ready()
+        client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
         client.on_publish = self._published
+        # Otherwise paho, driven by no thread of its own, writes to the socket in the thread that publishes. What is
+        # queued gets out all the same: paho wakes its loop through a socket pair.
+        client.on_socket_register_write = lambda *_: None
         return client
 
-    def _path(self, name: str | None) -> str | None:
-        return None if name is None else str(self._folder / name)
+    def _down(self, detail: str) -> None:
+        self._tell(lambda: self._listener.connection(False, detail))
 
-    def _deliver(self, handlers: list[MessageHandler]) -> Callable[[paho.Client, Any, paho.MQTTMessage], None]:
-        def deliver(_client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-            for handler in handlers:
-                handler(message.topic, bytes(message.payload), message.retain)
+    def _fault(self, kind: str, detail: str) -> None:
+        self._tell(lambda: self._listener.fault(kind, detail))
 
-        return deliver
+    def _tell(self, what: Callable[[], None]) -> None:
+        if not self._stopping.is_set():
+            what()
+
+    # --- paho's callbacks, on the network thread -----------------------------------------------------------------
 
     def _connected(
         self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        link = self._link
         if reason.is_failure:
-            self._on_change(False, f"the broker refused the connection: {reason}")
+            link.refused = why_refused(reason)
             return
-        receive_maximum = (
-            getattr(properties, "ReceiveMaximum", limits.INFLIGHT_MOST) if self._v5 else limits.INFLIGHT_MOST
-        )
-        self._window_granted = min(limits.INFLIGHT_MOST, receive_maximum)
+        if not getattr(properties, "MaximumQoS", 1):
+            link.refused = "the broker takes QoS 0 only: nothing could be delivered for certain; choose another broker"
+            client.disconnect()
+            return
+        link.accepted_s = time.monotonic()
+        self._session.connected(link.accepted_s)
+        link.granted = max(1, min(limits.INFLIGHT_MOST, getattr(properties, "ReceiveMaximum", limits.INFLIGHT_MOST)))
+        if self._session.in_flight > link.granted:
+            # paho would send all of them at once, and be thrown out for it
+            raise _SessionOverError(f"the broker takes {link.granted} messages at once now, fewer than are under way")
+        self._bytes_most = min(PACKET_BYTES_MOST, getattr(properties, "MaximumPacketSize", PACKET_BYTES_MOST))
+        self._retains = bool(getattr(properties, "RetainAvailable", 1))
         with self._lock:
             self._linked = True
-            filters = list(self._handlers)
+            filters = [self._filter(topic) for topic in self._handlers]
+        link.waits = bool(filters)
         if filters:
-            client.subscribe([self._filter(topic) for topic in filters])
-        else:
-            self._ready()
+            client.subscribe(filters)
 
-    def _ready(self) -> None:
-        """New messages may go. paho sends the unacknowledged ones again after ``on_connect``, and the answer to our
-        subscription comes after that: what is handed over from now on can't overtake them."""
-        if not self._window and self._linked:
-            self._window = self._window_granted
-            self._on_change(True, f"connected to {self._config.host}:{self._config.port}")
+    def _subscribed(self, _client: paho.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _more: Any) -> None:
+        self._link.waits = False
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            what = f"the broker refused a subscription of {self._client_id!r}: {refused[0]}"
+            detail = f"{what}; commands do not arrive: check the broker's access list"
+            self._blame.tell("subscription_refused", detail, time.monotonic())
 
-    def _connect_failed(self, _client: paho.Client, _data: Any) -> None:
-        error = sys.exc_info()[1]  # paho calls from its except block and does not hand the reason on
-        why = f": {getattr(error, 'strerror', None) or error}" if error else ""
-        self._on_change(False, f"{self._config.host}:{self._config.port} can't be reached{why}")
-
-    def _disconnected(
-        self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
-        with self._lock:
-            self._linked = False
+    def _disconnected(self, _client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._window = 0
-        self._on_change(False, f"disconnected: {reason}")
+        self._link.reason, self._link.by_packet = reason, flags.is_disconnect_packet_from_server
 
     def _published(self, _client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
-        self._on_acknowledged(mid, str(reason) if reason.is_failure else None)
-
-
-@lru_cache(maxsize=16)  # the same few on every message, and building one costs as much as packing it
-def _expiry(seconds: int) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.MessageExpiryInterval = seconds
-    return properties
-
-
-def reachable(config: MqttConfig, folder: Path, timeout_s: float = 3.0) -> str | None:
-    """None when the broker accepts a connection with this configuration, else the reason in one line."""
-    outcome: list[str | None] = []
-    done = threading.Event()
-
-    def changed(connected: bool, detail: str) -> None:
-        outcome.append(None if connected else detail)
-        done.set()
-
-    try:
-        broker = MqttBroker(config, folder, "", None, changed, lambda _token, _reason: None)
-        broker.start()
-    except (ConfigError, OSError, ssl.SSLError) as error:
-        return str(error)
-    done.wait(timeout_s)
-    broker.stop()
-    return outcome[0] if outcome else f"{config.host}:{config.port} did not answer within {timeout_s:g} s"
+        session = self._session
+        token = session.token(mid)
+        session.answered(token, time.monotonic())
+        self._suspect.acknowledged()
+        if not self._link.answered:
+            self._link.answered = True
+            self._pace.acknowledged()
+        if not self._stopping.is_set():
+            self._listener.acknowledged(token, refusal(reason))

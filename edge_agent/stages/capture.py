@@ -1,12 +1,14 @@
 """One thread for each camera: open, read, offer each frame to the pipelines; reopen with backoff when it is lost.
 
-The thread that reads is the thread that closes. A camera that fails never stops another one.
+The thread that reads is the thread that closes. A camera that fails never stops another one, and neither does a
+pipeline that fails on a frame.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from edge_agent import limits
@@ -34,6 +36,20 @@ class FrameConsumer(Protocol):
 
     def skipped(self, count: int) -> None:
         """The source itself gave up that many frames for a newer one."""
+
+    def failed(self, error: Exception) -> None:
+        """``wants`` or ``offer`` raised: the consumer counts and reports the frame that it lost by that."""
+
+
+@contextmanager
+def left_to(consumer: FrameConsumer) -> Iterator[None]:
+    """A consumer's failure is its own: the camera and the other consumers go on."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - handed on: the consumer counts and reports it
+        consumer.failed(error)
 
 
 class CameraWorker(Worker):
@@ -73,7 +89,12 @@ class CameraWorker(Worker):
                 self._lost(error)
             finally:
                 self._camera.close()
-            self._pause(self._backoff.next(random.random()))
+            self.pause(self._backoff.next(random.random()))
+
+    def recover(self) -> None:
+        """The failure was reported as ``worker_failed``; frames that come again are ``camera_back``."""
+        self.failures += 1
+        self.state = "lost"
 
     def report(self) -> dict[str, object]:
         """The camera's part of ``stats``."""
@@ -93,17 +114,27 @@ class CameraWorker(Worker):
                 for consumer in self._consumers:
                     consumer.skipped(grab.skipped)
             seq, self.frames = self.frames, self.frames + 1
-            wanted = [consumer for consumer in self._consumers if consumer.wants(grab)]
+            wanted = self._wanting(grab)
             if wanted:
                 self._hand_over(camera, grab, seq, wanted)
+
+    def _wanting(self, grab: Grab) -> list[FrameConsumer]:
+        wanted = []
+        for consumer in self._consumers:
+            with left_to(consumer):
+                if consumer.wants(grab):
+                    wanted.append(consumer)
+        return wanted
 
     def _hand_over(self, camera: Camera, grab: Grab, seq: int, wanted: Sequence[FrameConsumer]) -> None:
         try:
             pixels = camera.retrieve()
-        except FrameError:
-            for consumer in wanted:
+        except Exception as error:
+            for consumer in wanted:  # also when the camera itself fails here: the frame was counted, and is lost
                 consumer.unreadable()
-            return
+            if isinstance(error, FrameError):
+                return
+            raise
         epoch_ns = getattr(camera, "media_epoch_ns", None)
         frame = Frame(
             camera=self.camera_name,
@@ -117,7 +148,8 @@ class CameraWorker(Worker):
         )
         with self.excused():
             for consumer in wanted:
-                consumer.offer(frame)
+                with left_to(consumer):
+                    consumer.offer(frame)
 
     def _streaming(self) -> None:
         if self.failures:
@@ -138,7 +170,3 @@ class CameraWorker(Worker):
         if self.state != "lost":  # one event for each loss, not for each attempt
             self.services.emit(Event("camera_lost", "warning", self.camera_name, str(error)))
         self.state = "lost"
-
-    def _pause(self, seconds: float) -> None:
-        self.beat()
-        self.services.stopping.wait(seconds)

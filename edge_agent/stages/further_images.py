@@ -6,7 +6,7 @@ The pipeline's own camera sets the pace; a further camera contributes the frame 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from edge_agent.records import Array, Frame, Grab
 from edge_agent.stages.engine import Engine
@@ -15,8 +15,11 @@ from edge_agent.stages.engine import Engine
 class FurtherImages:
     """Two buffers for each tensor: one holds the newest picture, the other is filled meanwhile."""
 
-    def __init__(self, engine: Engine, cameras: Mapping[str, str], max_skew_ns: int) -> None:
-        """``cameras`` maps input tensor -> camera."""
+    def __init__(
+        self, engine: Engine, cameras: Mapping[str, str], max_skew_ns: int, failed: Callable[[Exception], None]
+    ) -> None:
+        """``cameras`` maps input tensor -> camera; ``failed`` is told of a picture that could not be made ready."""
+        self.failed = failed
         self._engine = engine
         self._max_skew_ns = max_skew_ns
         self._lock = threading.Lock()
@@ -63,3 +66,7 @@ class FurtherConsumer:
 
     def skipped(self, count: int) -> None:
         """Only the newest would have counted."""
+
+    def failed(self, error: Exception) -> None:
+        """The picture before it stays the newest."""
+        self._images.failed(error)

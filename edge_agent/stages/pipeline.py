@@ -1,7 +1,7 @@
 """The middle of the first journey: frame -> ready tensors -> sample -> outputs of the model.
 
 The camera's thread fills a slot of the ring (``offer``); this pipeline's own thread aligns, copies the slot into the
-interpreter and invokes. Every frame leaves as one inference or as one counted discard.
+interpreter and invokes. Every frame leaves as one inference or as one counted discard, also where the program fails.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Pipeline(Worker):
             "paused": False,
         }
         own = [name for name in engine.images if name not in config.images]
-        self.further = FurtherImages(engine, config.images, config.align.max_skew)
+        self.further = FurtherImages(engine, config.images, config.align.max_skew, self._picture_failed)
+        self._live = slots.newest
         self.ring = Ring(
             [Slot({name: engine.images[name].slot() for name in own}) for _ in range(slots.count)], slots.newest
         )
@@ -103,7 +104,7 @@ class Pipeline(Worker):
             self.counters.discard(DiscardReason.PAUSED)
             return False
         if not self.gate.accept(grab.mono_ns):
-            self.counters.discard(DiscardReason.RATE)
+            self.counters.discard(DiscardReason.THROTTLED if self.gate.slowed else DiscardReason.RATE)
             return False
         return True
 
@@ -125,6 +126,19 @@ class Pipeline(Worker):
         if slot is None:
             self.counters.discard(DiscardReason.SHUTDOWN)
             return
+        try:
+            self._fill(slot, frame)
+        except BaseException:
+            self.ring.release(slot)
+            raise
+        if not self.ring.submit(slot):
+            self.counters.discard(DiscardReason.SHUTDOWN)
+
+    def failed(self, error: Exception) -> None:
+        self.counters.discard(DiscardReason.INTERNAL_ERROR)
+        self.faults.add(error, "the frame was discarded")
+
+    def _fill(self, slot: Slot, frame: Frame) -> None:
         started_ns = self.clock.monotonic_ns()
         slot.crossing = self.engine.prepare(frame.pixels, slot.tensors)
         slot.preprocess_ns = self.clock.monotonic_ns() - started_ns
@@ -132,8 +146,10 @@ class Pipeline(Worker):
         slot.frame = frame
         # media time is decided at once: its rows are known beforehand, and it may run ahead of the clock
         slot.due_ns = frame.mono_ns + self.config.align.wait if frame.media_ns is None else 0
-        if not self.ring.submit(slot):
-            self.counters.discard(DiscardReason.SHUTDOWN)
+
+    def _picture_failed(self, error: Exception) -> None:
+        """A further camera's: none of this pipeline's frames is lost by it."""
+        self.faults.add(error, "the picture of the further camera was left out")
 
     # --- the sensors' threads ------------------------------------------------------------------------------------
 
@@ -159,12 +175,17 @@ class Pipeline(Worker):
                 self.ring.wait(1.0 if next_ns is None else min(1.0, (next_ns - now_ns) / 1e9))
                 continue
             try:
-                inference = self._infer(slot)
-            finally:
-                self.ring.release(slot)
-            if inference is not None:
-                with self.excused():
-                    self._deliver(inference)
+                self._finish(slot)
+            except Exception:
+                self.counters.discard(DiscardReason.INTERNAL_ERROR)
+                raise
+
+    def recover(self) -> None:
+        """A stateful model begins anew: its state may be what it failed on."""
+        self.engine.reset()
+
+    def leave(self) -> None:
+        self.close()
         for _ in range(self.ring.leftover()):
             self.counters.discard(DiscardReason.SHUTDOWN)
 
@@ -173,9 +194,28 @@ class Pipeline(Worker):
         self._closing.set()
         self.ring.close()
 
+    def slow(self, factor: int) -> None:
+        """Take only one in ``factor`` of the frames that the rate would take, down to ``rate_floor``; 1: all of them.
+        From any thread. A source that loses no frame is not slowed: it waits by itself."""
+        if self._live:
+            self.gate.set_slowdown(factor, self.config.rate_floor.period_ns)
+
+    def slowdown_most(self) -> int | None:
+        """The factor beyond which the floor holds; None: not known yet."""
+        return self.gate.slowdown_most(self.config.rate_floor.period_ns) if self._live else 1
+
     def late_readings(self) -> int:
         with self._aligner_lock:
             return self._aligner.late
+
+    def _finish(self, slot: Slot) -> None:
+        try:
+            inference = self._infer(slot)
+        finally:
+            self.ring.release(slot)
+        if inference is not None:
+            with self.excused():
+                self._deliver(inference)
 
     def _infer(self, slot: Slot) -> Inference | None:
         frame = slot.frame
@@ -194,7 +234,7 @@ class Pipeline(Worker):
         try:
             outputs = self.engine.invoke({**slot.tensors, **further}, sample.features)
         except ModelError as error:
-            self._failed(error)
+            self._invoke_failed(error)
             return None
         self._failing = False
         return Inference(
@@ -224,11 +264,11 @@ class Pipeline(Worker):
                 moved = replace(reading, mono_ns=reading.mono_ns + epoch_ns)
                 self._aligner.add(moved, KNOWN_BEFOREHAND)
 
-    def _failed(self, error: ModelError) -> None:
-        self.counters.discard(DiscardReason.INVOKE_ERROR)
-        if not self._failing:  # one event for a row of failures
+    def _invoke_failed(self, error: ModelError) -> None:
+        first, self._failing = not self._failing, True
+        if first:  # one event for a row of failures
             self.services.emit(Event("invoke_failed", "error", self.config.name, str(error)))
-        self._failing = True
+        self.counters.discard(DiscardReason.INVOKE_ERROR)  # last: a frame is counted once, whatever fails here
 
 
 def slots_needed(config: PipelineConfig, fps: float) -> int:

@@ -1,4 +1,4 @@
-"""The one thread that finishes predictions, fills the outbox and empties it into the broker.
+"""The one thread that finishes predictions, fills the outbox and empties it into the broker and the store.
 
 Everything reaches it through one queue, so the outbox, the sequence numbers and the order on the wire have one owner.
 """
@@ -13,15 +13,20 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from edge_agent import limits
-from edge_agent.core.outbox import Discarded, Outbox
-from edge_agent.core.wire import OFFLINE, ONLINE, Topics, seal
-from edge_agent.errors import TransportError
-from edge_agent.outgoing import Kind, Record
+from edge_agent.core.outbox import Outbox
+from edge_agent.core.wire import OFFLINE, ONLINE, Topics
+from edge_agent.outgoing import Kind, Record, Refusal
 from edge_agent.ports import Broker
 from edge_agent.records import DiscardReason
+from edge_agent.stages.delivery import Delivery
 from edge_agent.stages.pipeline import Inference
 from edge_agent.stages.results import ResultStage
+from edge_agent.stages.stop import StopPlan
+from edge_agent.stages.storage import Failed, Page, StorageWorker, Usable, Written
 from edge_agent.stages.worker import Services, Worker
+
+TICK_S = 0.25  # how late a commit may begin
+STOPPING_TICK_S = 0.05
 
 
 class _Result(Struct, frozen=True):
@@ -31,7 +36,7 @@ class _Result(Struct, frozen=True):
 
 class _Acknowledged(Struct, frozen=True):
     token: int
-    refusal: str | None
+    refusal: Refusal | None
     at_ns: int
 
 
@@ -39,17 +44,23 @@ class _Connection(Struct, frozen=True):
     up: bool
 
 
+class _Reset:
+    """Nothing is under way any more."""
+
+
 class _Closing:
     """The pipelines are ending: nobody waits for the wire any more."""
 
 
 class _Stop:
-    """Flush what the broker takes in time, say ``offline``, end."""
+    """Flush what the broker takes in time, say ``offline``, store the rest, end."""
 
 
 class Publisher(Worker):
     """``greet`` gives the retained records to publish after each connection, ``farewell`` those of a clean stop, made
     when all else is acknowledged; ``online`` and ``offline`` follow them."""
+
+    outlives_stopping = True
 
     def __init__(
         self,
@@ -66,19 +77,18 @@ class Publisher(Worker):
         self._topics = topics
         self._greet = greet
         self._farewell = farewell
-        self._refused = refused
+        self._delivery = Delivery(outbox, refused, services.clock)
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._lock = threading.RLock()  # over the outbox: ``report`` sees it between two items, never within one
         self._permits: dict[str, threading.BoundedSemaphore] = {}
         self._held: list[threading.BoundedSemaphore] = []
         self._stages: dict[str, ResultStage] = {}
         self._lossless: set[str] = set()
-        self._in_flight: dict[int, Record] = {}
         self._acknowledgements: deque[_Acknowledged] = deque()
         self._hungry = False  # waiting for acknowledgements: for room on the wire, or for the end
-        self._broker: Broker | None = None
-        self._connected_ns: int | None = None
-        self._stop_at_ns: int | None = None
-        self._said_goodbye = False
+        self._storage: StorageWorker | None = None
+        self._generation: int | None = None  # of the store; None: it can't be used
+        self._plan: StopPlan | None = None
 
     # --- from any thread -----------------------------------------------------------------------------------------
 
@@ -96,14 +106,15 @@ class Publisher(Worker):
 
         return deliver
 
-    def use(self, broker: Broker) -> None:
-        """Before the thread starts."""
-        self._broker = broker
+    def use(self, broker: Broker, storage: StorageWorker | None) -> None:
+        """Before the thread starts. Without a storage all waits in memory."""
+        self._delivery.use(broker)
+        self._storage = storage
 
     def publish(self, record: Record) -> None:
         self._queue.put(record)
 
-    def acknowledged(self, token: int, refusal: str | None) -> None:
+    def acknowledged(self, token: int, refusal: Refusal | None) -> None:
         """From the network thread. Wakes this thread only where it waits for room: one waking less a prediction."""
         self._acknowledgements.append(_Acknowledged(token, refusal, self.clock.monotonic_ns()))
         if self._hungry:
@@ -112,145 +123,178 @@ class Publisher(Worker):
     def connection(self, up: bool) -> None:
         self._queue.put(_Connection(up))
 
+    def reset(self) -> None:
+        """The broker forgot what was under way: it goes out again."""
+        self._queue.put(_Reset())
+
+    def stored(self, answer: object) -> None:
+        """From the storage's thread: Usable, Written, Page or Failed."""
+        self._queue.put(answer)
+
     def closing(self) -> None:
         """Let go of every thread that waits for the wire; its results are still taken."""
         self._queue.put(_Closing())
 
     def stop(self) -> None:
-        """After the last inference: flush what the broker takes in time, say ``offline``, end."""
+        """After the last inference: flush what the broker takes in time, say ``offline``, store the rest, end."""
         self._queue.put(_Stop())
-
-    @property
-    def connected(self) -> bool:
-        return self._connected_ns is not None
 
     def report(self) -> dict[str, object]:
         """The outbox's part of ``stats``."""
-        return {"waiting": len(self._outbox), "bytes": self._outbox.bytes, "in_flight": len(self._in_flight)}
+        with self._lock:
+            return self._outbox.report()
+
+    def ledger(self) -> dict[str, dict[str, object]]:
+        """What became of this run's records, by stream."""
+        with self._lock:
+            return self._outbox.ledger.report()
 
     # --- this thread ---------------------------------------------------------------------------------------------
 
     def work(self) -> None:
-        while not self._finished():
+        while not (self._plan and self._queue.empty() and self._plan.ended(self.clock.monotonic_ns())):
             self.beat()
-            self._handle(self._next())
-            while self._acknowledgements:
-                self._acknowledge(self._acknowledgements.popleft())
-            self._pump()
-            if self._stop_at_ns and not self._said_goodbye and self._empty_or_late():
-                self._said_goodbye = True
-                self._put_all([*self._farewell(), self._availability(OFFLINE)])
+            item = self._next()
+            with self._lock:
+                self._handle(item)
+                while self._acknowledgements:
+                    self._acknowledge(self._acknowledgements.popleft())
                 self._pump()
-        self._lose(self._outbox.drain(DiscardReason.SHUTDOWN))
-        self._lose([Discarded(record, DiscardReason.SHUTDOWN) for record in self._in_flight.values()])
+                self._store()
+                if self._plan:
+                    self._say_goodbye(self._plan)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._outbox.drain(DiscardReason.SHUTDOWN, self.clock.monotonic_ns())
+            self._count_losses()
 
     def _next(self) -> object:
         # first hungry, then the look: ``acknowledged`` does the two the other way round, so one of them sees the other
-        self._hungry = bool(len(self._outbox) or self._held or self._stop_at_ns)
+        self._hungry = bool(self._plan or self._held or (self._delivery.full and len(self._outbox)))
         if self._hungry and self._acknowledgements:
             return None
         try:
-            return self._queue.get(timeout=0.1 if self._stop_at_ns else 1.0)
+            return self._queue.get(timeout=self._delivery.wait_s(STOPPING_TICK_S if self._plan else TICK_S))
         except queue.Empty:
             return None
 
     def _handle(self, item: object) -> None:
+        now_ns = self.clock.monotonic_ns()
         if isinstance(item, _Result):
             self._finish(item)
         elif isinstance(item, Record):
-            self._put(item)
+            self._outbox.put(item, now_ns)
         elif isinstance(item, _Connection):
             self._connect(item.up)
+        elif isinstance(item, (Usable, Written, Page, Failed)):
+            self._stored(item, now_ns)
+        elif isinstance(item, _Reset):
+            self._outbox.reset(now_ns)
         elif isinstance(item, _Closing):
             self._lossless.clear()
             self._release_held(everything=True)
         elif isinstance(item, _Stop):
             for stage in self._stages.values():
                 self._put_all(stage.flush())
-            self._stop_at_ns = self.clock.monotonic_ns() + round(limits.STOP_FLUSH_S * 1e9)
+            self._plan = StopPlan(now_ns)
+        self._count_losses()
 
     def _finish(self, result: _Result) -> None:
         stage, inference = result.stage, result.inference
-        self._put_all(stage.flush() if inference is None else stage.finish(inference))
-        permit = self._permits[result.stage.name]
-        # a file source waits for the wire instead of overflowing the outbox; without a broker it does not wait
-        if result.stage.name in self._lossless and self.connected and len(self._outbox) > limits.PUBLISH_QUEUE:
-            self._held.append(permit)
-        else:
-            permit.release()
+        permit = self._permits[stage.name]
+        try:
+            self._put_all(stage.flush() if inference is None else stage.finish(inference))
+        except Exception:
+            stage.counters.discard(DiscardReason.INTERNAL_ERROR)
+            raise
+        finally:
+            # a file source waits for the wire instead of overflowing the outbox; without a broker it does not wait
+            if stage.name in self._lossless and self._delivery.connected and self._outbox.live > limits.PUBLISH_QUEUE:
+                self._held.append(permit)
+            else:
+                permit.release()
 
     def _acknowledge(self, item: _Acknowledged) -> None:
-        record = self._in_flight.pop(item.token, None)
-        if record is None:
-            return
         if item.refusal is not None:
-            self._lose([Discarded(record, DiscardReason.REFUSED)])
-            self._refused(record.topic, item.refusal)
-        elif record.pipeline is not None and record.kind is Kind.PREDICTION:
-            since_ns = None if record.arrival_ns is None else item.at_ns - record.arrival_ns
-            self._stages[record.pipeline].counters.acknowledged(since_ns)
+            self._delivery.not_taken(item.token, item.refusal)
+            return
+        record = self._delivery.acknowledged(item.token)
+        if record is None or record.earlier or record.pipeline not in self._stages:
+            return
+        since_ns = None if record.arrival_ns is None else item.at_ns - record.arrival_ns
+        self._stages[record.pipeline].counters.acknowledged(since_ns)
 
     def _connect(self, up: bool) -> None:
-        self._connected_ns = self.clock.monotonic_ns() if up else None
-        if up and self._stop_at_ns is None:
+        self._delivery.connect(up)
+        if up and self._plan is None:
             self._put_all([*self._greet(), self._availability(ONLINE)])
         if not up:
             self._release_held(everything=True)
 
     def _put_all(self, records: list[Record]) -> None:
         for record in records:
-            self._put(record)
-
-    def _put(self, record: Record) -> None:
-        self._lose(self._outbox.put(record, self.clock.monotonic_ns()))
+            self._outbox.put(record, self.clock.monotonic_ns())
 
     def _pump(self) -> None:
-        broker = self._broker
-        # not before the greeting: the broker may be back while its word is still behind results in the queue
-        while broker is not None and self.connected and len(self._in_flight) < broker.window():
-            now_ns = self.clock.monotonic_ns()
-            record, discarded = self._outbox.take(now_ns)
-            self._lose(discarded)
-            if record is None:
-                break
-            try:
-                token = broker.publish(
-                    record.topic, self._seal(record), qos=record.qos, retain=record.retain, expiry_s=record.expiry_s
-                )
-            except TransportError:
-                self._outbox.give_back(record)
-                break
-            self._in_flight[token] = record
+        self._delivery.pump()
+        self._count_losses()
         self._release_held(everything=False)
 
-    def _seal(self, record: Record) -> bytes:
-        if record.schema is None:
-            return record.body
-        buffered = record.since_ns < (self._connected_ns or 0) if record.kind is Kind.PREDICTION else None
-        wall_ns = self.clock.wall_ns(record.mono_ns)
-        return seal(record.schema, record.body, wall_ns, self.clock.synced(), buffered)
-
     def _release_held(self, everything: bool) -> None:
-        while self._held and (everything or len(self._outbox) <= limits.PUBLISH_QUEUE):
+        while self._held and (everything or self._outbox.live <= limits.PUBLISH_QUEUE):
             self._held.pop().release()
 
     def _availability(self, body: bytes) -> Record:
         now_ns = self.clock.monotonic_ns()
-        return Record(Kind.EVENT, self._topics.availability, None, body, now_ns, retain=True)
+        return Record(Kind.STATE, self._topics.availability, None, body, now_ns, retain=True)
 
-    def _lose(self, discarded: list[Discarded]) -> None:
-        for item in discarded:
-            if item.record.kind is Kind.PREDICTION and item.record.pipeline is not None:
-                self._stages[item.record.pipeline].counters.discard(item.reason)
+    def _count_losses(self) -> None:
+        for stream, reason, count in self._outbox.ledger.take_losses():
+            kind, _, pipeline = stream.partition("/")
+            if kind == "prediction" and pipeline in self._stages:
+                self._stages[pipeline].counters.discard(DiscardReason(reason), count)
 
-    def _empty_or_late(self) -> bool:
-        """Nothing is on its way any more, or the time left is needed for the last words."""
-        late_ns = (self._stop_at_ns or 0) - round(limits.STOP_FLUSH_S * 1e9 / 3)
-        return not (self._in_flight or len(self._outbox)) or self.clock.monotonic_ns() >= late_ns
+    # --- the store -----------------------------------------------------------------------------------------------
 
-    def _finished(self) -> bool:
-        if self._stop_at_ns is None or not self._queue.empty():
-            return False
-        if not self.connected or self.clock.monotonic_ns() >= self._stop_at_ns:
-            return True
-        return self._said_goodbye and not (self._in_flight or len(self._outbox))
+    def _store(self) -> None:
+        """Tell the store what it should know, and ask it for what goes out next."""
+        if self._storage is None or self._generation is None:
+            return
+        clean = self._plan is not None and self._plan.storing
+        batch = self._outbox.batch(
+            self._delivery.wall(), self.clock.monotonic_ns(), hurry=self._plan is not None, clean=clean
+        )
+        if batch is not None:
+            self._storage.commit(batch, self._generation)
+            if self._plan and clean:
+                self._plan.last_batch()
+        while not self._plan and (page := self._outbox.wanted_page()) is not None:
+            self._storage.load(*page, self._generation)
+
+    def _stored(self, answer: Usable | Written | Page | Failed, now_ns: int) -> None:
+        if isinstance(answer, Usable):
+            self._generation = answer.generation
+            self._outbox.opened(answer.store)
+        elif isinstance(answer, Written):
+            self._outbox.committed(answer.result, now_ns)
+        elif isinstance(answer, Page):
+            self._outbox.page(answer.lane, answer.loaded, now_ns)
+        else:
+            self._generation = None
+            self._outbox.disk_failed()
+        if self._plan:
+            self._plan.answered(isinstance(answer, Written))
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def _say_goodbye(self, stop: StopPlan) -> None:
+        """The last words once nothing is on its way any more, or the time left is needed for them."""
+        now_ns = self.clock.monotonic_ns()
+        idle = not (self._outbox.in_flight or len(self._outbox))
+        if stop.should_say_goodbye(now_ns, self._delivery.connected, idle):
+            self._put_all([*self._farewell(), self._availability(OFFLINE)])
+            self._pump()
+        elif stop.should_store(now_ns, self._delivery.connected, idle):
+            stop.begin_storing(usable=self._storage is not None and self._generation is not None)
+            self._store()

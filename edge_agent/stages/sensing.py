@@ -50,8 +50,12 @@ class SensorWorker(Worker):
                 self._lost(error)
             finally:
                 self._sensor.close()
-            if not self.services.stopping.is_set():
-                self.services.stopping.wait(self._backoff.next(random.random()))
+            self.pause(self._backoff.next(random.random()))
+
+    def recover(self) -> None:
+        """The failure was reported as ``worker_failed``; readings that come again are ``sensor_back``."""
+        self.failures += 1
+        self.state = "lost"
 
     def report(self) -> dict[str, object]:
         """The sensor's part of ``stats``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from edge_agent.config.schema import PublishConfig
 from edge_agent.config.units import Rate
 from edge_agent.core.settings import PARSERS, jsonable, parse_command
+from edge_agent.core.wire import response_body, setting_body
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,40 @@ def test_expiry_and_transaction_are_read_from_the_object() -> None:
 def test_random_bytes_are_a_value_or_a_value_error_never_anything_else(payload: bytes, setting: str) -> None:
     with contextlib.suppress(ValueError):
         jsonable(PARSERS[setting](parse_command(payload).value))
+
+
+@pytest.mark.parametrize("payload", [b'"every\\n\\u001b[2J%s"', b'{"mode": "every", "\\n\\u001b[2J%s": 1}'])
+def test_a_reason_is_one_short_line_whatever_was_sent(payload: bytes) -> None:
+    with pytest.raises(ValueError, match="Expected") as refused:
+        PARSERS["publish"](parse_command(payload % (b"x" * 4000)).value)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 400
+
+
+WORDS = ("every", "change", "interval", "max", "9/s", "0.0000001/h", "5s", "1e5ms", "NaN", "-Infinity", "0001-01-01")
+KEYS = st.sampled_from(["value", "expires", "transaction", "mode", "interval", "deadband"]) | st.text(max_size=5)
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.integers(10**300, 10**320) | st.floats() | st.datetimes().map(str)
+)
+ANYTHING = st.recursive(
+    LEAVES | st.text(max_size=20) | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@given(ANYTHING, st.booleans(), st.sampled_from(sorted(PARSERS)))
+def test_json_of_any_shape_is_taken_or_refused_and_can_be_answered(value: object, ascii: bool, setting: str) -> None:
+    transaction = None
+    try:
+        # surrogates and NaN too: what other programs write as JSON though it is none
+        command = parse_command(json.dumps(value, ensure_ascii=ascii).encode("utf-8", "surrogatepass"))
+        transaction = command.transaction
+        setting_body("inspect", setting, jsonable(PARSERS[setting](command.value)))
+    except ValueError as error:
+        assert len(str(error)) < 400
+        assert str(error).isprintable()
+    json.loads(response_body(transaction, None, "refused"))
 
 
 @pytest.mark.parametrize("depth", [65, 900, 4000])

@@ -4,7 +4,18 @@ import os
 
 import pytest
 
-from edge_agent.io.board import Throttling, memory_rss_mb, read_board, temperature_c, throttled, uptime_s
+from edge_agent.io.board import (
+    BoardState,
+    Throttling,
+    memory_available_mb,
+    memory_limit_mb,
+    memory_rss_mb,
+    read_board,
+    read_state,
+    temperature_c,
+    throttled,
+    uptime_s,
+)
 
 
 @pytest.fixture
@@ -57,6 +68,9 @@ def test_a_machine_that_says_nothing_leaves_nothing_guessed(root):
     assert throttled(root({})) is None
     assert uptime_s(root({})) is None
     assert memory_rss_mb(root({})) is None
+    assert memory_available_mb(root({})) is None
+    assert memory_limit_mb(root({})) is None
+    assert read_state(root({})) == BoardState(None, None, None, None, None, None)
 
 
 def test_the_hottest_zone_counts_and_broken_zones_do_not(root):
@@ -117,3 +131,82 @@ def test_this_machine_has_memory_cores_and_a_running_process():
     assert board.memory_mb > memory_rss_mb() > 1
     assert uptime_s() > 0
     assert board.python and board.arch and board.os_name
+
+
+MIB = 2**20
+UNIFIED = "sys/fs/cgroup"
+V1 = "sys/fs/cgroup/memory"
+V1_NONE = "9223372036854771712\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        # version 2: the least of the group's own and those above it
+        (
+            {
+                "proc/self/cgroup": "0::/system.slice/edge-agent.service\n",
+                f"{UNIFIED}/system.slice/edge-agent.service/memory.max": f"{512 * MIB}\n",
+                f"{UNIFIED}/system.slice/memory.max": "max\n",
+            },
+            512.0,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/system.slice/edge-agent.service\n",
+                f"{UNIFIED}/system.slice/edge-agent.service/memory.max": "max\n",
+                f"{UNIFIED}/system.slice/memory.max": f"{256 * MIB}\n",
+            },
+            256.0,
+        ),
+        ({"proc/self/cgroup": "0::/user.slice\n", f"{UNIFIED}/user.slice/memory.max": "max\n"}, None),
+        # a container that sees its own group as the root
+        ({"proc/self/cgroup": "0::/\n", f"{UNIFIED}/memory.max": f"{64 * MIB}\n"}, 64.0),
+        # a container that is told its path outside, which it can't see
+        ({"proc/self/cgroup": "0::/docker/abc\n", f"{UNIFIED}/memory.max": f"{64 * MIB}\n"}, 64.0),
+        ({"proc/self/cgroup": "0::/../../other\n", f"{UNIFIED}/memory.max": f"{64 * MIB}\n"}, 64.0),
+        # version 1, also beside an empty version 2
+        (
+            {
+                "proc/self/cgroup": "9:name=systemd:/a\n4:cpu,memory:/a/b\n0::/\n",
+                f"{V1}/a/b/memory.limit_in_bytes": f"{100 * MIB}\n",
+                f"{V1}/a/memory.limit_in_bytes": V1_NONE,
+                f"{V1}/memory.limit_in_bytes": V1_NONE,
+            },
+            100.0,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/a:b/c\n",  # a name may have a colon
+                f"{V1}/a:b/c/memory.limit_in_bytes": V1_NONE,
+                f"{V1}/a:b/memory.limit_in_bytes": f"{300 * MIB}\n",
+            },
+            300.0,
+        ),
+        ({"proc/self/cgroup": "4:memory:/\n", f"{V1}/memory.limit_in_bytes": V1_NONE}, None),
+        ({"proc/self/cgroup": "3:cpuset:/\n", f"{V1}/memory.limit_in_bytes": f"{300 * MIB}\n"}, None),
+        ({"proc/self/cgroup": "nonsense\n\n"}, None),
+    ],
+)
+def test_the_limit_is_what_the_kernel_will_act_on(root, files, limit):
+    assert memory_limit_mb(root(files)) == limit
+
+
+def test_one_look_holds_what_changes(root):
+    files = {
+        "sys/class/thermal/thermal_zone0/temp": "50500",
+        FLAGS: "4",
+        "proc/self/statm": "9 1 0",
+        "proc/meminfo": "MemTotal:  2048000 kB\nMemFree:  1 kB\nMemAvailable:  1024000 kB\n",
+        "proc/self/cgroup": "0::/\n",
+        f"{UNIFIED}/memory.max": f"{64 * MIB}\n",
+    }
+    page_mb = os.sysconf("SC_PAGE_SIZE") / MIB
+    assert read_state(root(files)) == BoardState(50.5, Throttling(("throttled",), ()), page_mb, 64.0, 1000.0, 2000.0)
+
+
+def test_this_machine_s_available_memory_is_part_of_its_memory():
+    look = read_state()
+    assert 0 < look.memory_mb < look.board_memory_mb
+    assert 0 < look.memory_available_mb <= look.board_memory_mb
+    assert look.memory_limit_mb is None or look.memory_limit_mb > 1

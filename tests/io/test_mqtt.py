@@ -10,7 +10,9 @@ import pytest
 
 from edge_agent.config.schema import MqttConfig
 from edge_agent.errors import TransportError
-from edge_agent.io.mqtt import MqttBroker, reachable
+from edge_agent.io.mqtt import MqttBroker
+from edge_agent.io.mqtt_reachable import reachable
+from edge_agent.outgoing import Refusal
 from tests.simulators.broker import Mosquitto, free_port
 from tests.simulators.subscriber import Subscriber
 from tests.simulators.waiting import wait_for
@@ -23,19 +25,25 @@ class Connection:
 
     def __init__(self, port: int, folder: Path, protocol: str = "5") -> None:
         self.changes: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self.acknowledged: list[int] = []
+        self.answered: list[int] = []
         self.on_up: str | None = None
         config = MqttConfig(port=port, protocol=protocol)
-        self.broker = MqttBroker(config, folder, "under-test", None, self._changed, self._acknowledged)
+        self.broker = MqttBroker(config, folder, "under-test", None, self)
 
-    def _changed(self, up: bool, _detail: str) -> None:
+    def connection(self, up: bool, detail: str) -> None:
         if up and self.on_up is not None:
             self.send(self.on_up)
         self.changes.put(up)
 
-    def _acknowledged(self, token: int, refusal: str | None) -> None:
+    def acknowledged(self, token: int, refusal: Refusal | None) -> None:
         assert refusal is None
-        self.acknowledged.append(token)
+        self.answered.append(token)
+
+    def reset(self) -> None:
+        raise AssertionError("nothing here makes a session begin anew")
+
+    def fault(self, kind: str, detail: str) -> None:
+        raise AssertionError(f"{kind}: {detail}")
 
     def send(self, payload: str) -> int:
         return self.broker.publish("out", payload.encode(), qos=1, retain=False, expiry_s=None)
@@ -76,8 +84,8 @@ def test_what_was_not_acknowledged_goes_out_again_before_anything_new(
 
 def test_each_message_is_acknowledged_once(connection: Connection) -> None:
     tokens = [connection.send(str(number)) for number in range(250)]
-    wait_for(lambda: len(connection.acknowledged) >= len(tokens), "every acknowledgement", LIMIT_S)
-    assert sorted(connection.acknowledged) == sorted(tokens)
+    wait_for(lambda: len(connection.answered) >= len(tokens), "every acknowledgement", LIMIT_S)
+    assert sorted(connection.answered) == sorted(tokens)
 
 
 def test_nothing_is_taken_while_there_is_no_connection(connection: Connection, broker: Mosquitto) -> None:
@@ -113,4 +121,6 @@ def test_a_topic_is_heard_whenever_it_was_asked_for(broker: Mosquitto, tmp_path:
 def test_a_broker_that_is_there_is_reachable_and_one_that_is_not_is_said(broker: Mosquitto, tmp_path: Path) -> None:
     assert reachable(MqttConfig(port=broker.port), tmp_path) is None
     absent = free_port()
-    assert reachable(MqttConfig(port=absent), tmp_path) == f"127.0.0.1:{absent} can't be reached: Connection refused"
+    reason = reachable(MqttConfig(port=absent), tmp_path)
+    assert reason is not None
+    assert reason.startswith(f"127.0.0.1:{absent} can't be reached: Connection refused; is the broker running")

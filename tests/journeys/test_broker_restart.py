@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge_agent.limits import INFLIGHT_MOST
 from tests.simulators.agent_toml import DEVICE, MODEL, belt, head, inspect, machine
 from tests.simulators.broker import Mosquitto
 from tests.simulators.daemon import Daemon
+from tests.simulators.ledger import check_order, once_each
 from tests.simulators.service_manager import ServiceManager
 from tests.simulators.subscriber import Subscriber
 from tests.simulators.waiting import wait_for
@@ -18,7 +21,7 @@ from tests.simulators.waiting import wait_for
 FPS = 20
 REST = machine("media") + inspect() + MODEL
 LINE = belt(FPS) + REST
-FAST_FPS = 100
+FAST_FPS = 300
 ON_THE_WAY_OUT = ("outbox_full", "expired", "refused")
 
 
@@ -51,24 +54,25 @@ def check_ledger(counts: dict[str, Any]) -> None:
     assert counts["published"] == counts["acknowledged"] + given_up
 
 
-def is_full(waiting: list[int]) -> bool:
-    """Whether what waits has not grown for seconds, in each of which FAST_FPS predictions were made."""
-    return len(waiting) > 4 and max(waiting[-3:]) - min(waiting[-3:]) < FAST_FPS / 4
+def gave_up(waiting: list[int]) -> bool:
+    """Whether ever less waited than before: while the broker is away only what no longer fits leaves."""
+    return any(later < earlier for earlier, later in itertools.pairwise(waiting))
 
 
-def once_each(predictions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """In the order of their first arrival; what came twice was the same."""
-    by_id: dict[str, dict[str, Any]] = {}
-    for item in predictions:
-        assert by_id.setdefault(item["id"], item) == item
-    return list(by_id.values())
+def check_all_arrived(predictions: list[dict[str, Any]], produced: int) -> list[dict[str, Any]]:
+    """Each once, in the backlog and live in order; returns them by seq."""
+    check_order(predictions)
+    by_seq = sorted(once_each(predictions), key=lambda item: item["seq"])
+    assert [item["seq"] for item in by_seq] == list(range(produced))
+    assert [item["frame_seq"] for item in by_seq] == list(range(produced))
+    return by_seq
 
 
 @pytest.mark.parametrize(
     ("protocol", "seconds"),
     [("5", 5), pytest.param("5", 30, marks=pytest.mark.soak), pytest.param("3.1.1", 30, marks=pytest.mark.soak)],
 )
-def test_no_prediction_is_lost_or_out_of_order_while_the_broker_is_away(
+def test_no_prediction_is_lost_and_what_waited_comes_in_order_when_the_broker_was_away(
     protocol: str,
     seconds: int,
     broker: Mosquitto,
@@ -83,9 +87,7 @@ def test_no_prediction_is_lost_or_out_of_order_while_the_broker_is_away(
     broker.start()
     subscriber.wait_predictions(before + (seconds + 2) * FPS)
     counts = counts_at_rest(subscriber)
-    predictions = once_each(subscriber.predictions())
-    assert [item["seq"] for item in predictions] == list(range(counts["published"]))
-    assert [item["frame_seq"] for item in predictions] == list(range(counts["published"]))
+    predictions = check_all_arrived(subscriber.predictions(), counts["published"])
     buffered = [item["seq"] for item in predictions[before:] if item["buffered"]]
     assert len(buffered) >= seconds * FPS - 1  # one of those that wait may be no prediction
     assert buffered == list(range(buffered[0], buffered[-1] + 1))
@@ -99,12 +101,11 @@ def test_a_broker_that_falls_silent_is_noticed_and_gets_everything_once_it_is_we
     process = daemon(head(broker.port, 'keepalive = "1s"') + LINE)
     before = len(subscriber.wait_predictions(FPS))
     broker.freeze()
-    wait_for(lambda: "disconnected" in process.log, "the daemon notices")
+    wait_for(lambda: "does not answer any more" in process.log, "the daemon notices")
     broker.thaw()
     subscriber.wait_predictions(before + 4 * FPS)
     counts = counts_at_rest(subscriber)
-    predictions = once_each(subscriber.predictions())
-    assert [item["seq"] for item in predictions] == list(range(counts["published"]))
+    check_all_arrived(subscriber.predictions(), counts["published"])
     check_ledger(counts)
 
 
@@ -137,26 +138,29 @@ def test_a_daemon_that_starts_without_its_broker_is_ready_and_delivers_everythin
     broker.start()
     subscriber.wait_predictions(4 * FPS)
     counts = counts_at_rest(subscriber)
-    predictions = once_each(subscriber.predictions())
-    assert [item["seq"] for item in predictions] == list(range(counts["published"]))
+    predictions = check_all_arrived(subscriber.predictions(), counts["published"])
     assert predictions[0]["buffered"]
     assert subscriber.payloads("/stats")[-1]["boot_id"] == predictions[0]["boot_id"]
     check_ledger(counts)
     assert process.stop() == 0, process.log
 
 
+@pytest.mark.soak  # the least disk that may be configured takes a while to fill
 def test_what_no_longer_fits_is_the_oldest_and_is_counted(
     broker: Mosquitto, subscriber: Subscriber, daemon: Callable[..., Daemon], manager: ServiceManager
 ) -> None:
     broker.stop()
-    bounded = '[outbox]\nmemory = "64KiB"\n'
+    bounded = '[outbox]\nmemory = "512KiB"\ndisk = "1MiB"\n'
     daemon(head(broker.port) + belt(FAST_FPS) + REST + bounded, **manager.environment())
-    wait_for(lambda: is_full(manager.waiting()), "an outbox that does not grow")
+    wait_for(lambda: gave_up(manager.waiting()), "an outbox that is full")
     broker.start()
     subscriber.wait_predictions(FAST_FPS)
     counts = counts_at_rest(subscriber)
-    arrived = [item["seq"] for item in once_each(subscriber.predictions())]
+    arrived = sorted(item["seq"] for item in once_each(subscriber.predictions()))
     lost = counts["discards"]["outbox_full"]
     assert lost > 0
-    assert arrived == list(range(lost, counts["published"]))
+    missing = sorted(set(range(counts["published"])) - set(arrived))
+    # what was on its way while the full disk gave it up is counted as given up, and may arrive all the same
+    assert lost - INFLIGHT_MOST <= len(missing) <= lost
+    assert missing[0] == 0  # the oldest went first
     check_ledger(counts)

@@ -70,7 +70,8 @@ def test_the_last_statistics_of_a_clean_stop_add_up_and_leave_nothing_under_way(
     wait_for(lambda: subscriber.raw("availability")[-1][1] == b"offline", "offline")
     stats = subscriber.payloads("/stats")[-1]
     counts = counts_of(stats)
-    assert stats["outbox"] == {"waiting": 0, "bytes": 0, "in_flight": 0}
+    left = {name: stats["outbox"][name] for name in ("waiting", "bytes", "in_flight", "stored")}
+    assert left == {"waiting": 0, "bytes": 0, "in_flight": 0, "stored": 0}
     assert counts["frames"] == counts["predictions"] + sum(counts["discards"].values())
     assert counts["predictions"] == counts["published"] == counts["acknowledged"] == len(subscriber.predictions())
     assert stats["sensors"]["machine"]["state"] == "media"

@@ -19,7 +19,12 @@ class Daemon:
                 [sys.executable, "-m", "edge_agent", "run", "--config", str(configuration)],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "XDG_CACHE_HOME": str(configuration.parent / "cache"), **environment},
+                env={
+                    **os.environ,
+                    "XDG_CACHE_HOME": str(configuration.parent / "cache"),
+                    "XDG_STATE_HOME": str(configuration.parent / "state"),
+                    **environment,
+                },
             )
 
     @property

@@ -24,6 +24,7 @@ from tests.simulators.stamped_picture import BITS, grey_bytes  # noqa: E402
 SYSTEM_PYTHON = "/usr/bin/python3"
 PACKAGES = "python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-ugly"
 WIDTH, HEIGHT = 256, 160
+WIDER, NARROWER = 512, 128  # of the same height: the shape changes too
 
 
 def why_missing() -> str | None:
@@ -81,6 +82,10 @@ class RtspServer:
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def resize(self, width: int) -> None:
+        """In the middle of the stream: WIDER or NARROWER."""
+        self._signal({WIDER: signal.SIGUSR1, NARROWER: signal.SIGUSR2}[width])
+
     def _signal(self, number: int) -> None:
         assert self._process is not None, "not started"
         os.kill(self._process.pid, number)
@@ -105,9 +110,23 @@ def serve(port: str, fps: int, credentials: list[str]) -> None:
 
     Gst.init(None)
 
+    width = WIDTH
+
+    def caps() -> str:
+        return f"video/x-raw,format=GRAY8,width={width},height={HEIGHT},framerate={fps}/1"
+
+    def resize(wanted: int) -> bool:
+        nonlocal width
+        width = wanted
+        return True
+
+    for number, wanted in ((signal.SIGUSR1, WIDER), (signal.SIGUSR2, NARROWER)):
+        GLib.unix_signal_add(GLib.PRIORITY_DEFAULT, number, resize, wanted)
+
     def push(source: object) -> bool:
-        picture = Gst.Buffer.new_wrapped(grey_bytes(now_stamp(), WIDTH, HEIGHT))
-        source.emit("push-buffer", picture)  # type: ignore[attr-defined]
+        picture = Gst.Buffer.new_wrapped(grey_bytes(now_stamp(), width, HEIGHT))
+        sample = Gst.Sample.new(picture, Gst.Caps.from_string(caps()), None, None)
+        source.emit("push-sample", sample)  # type: ignore[attr-defined]
         return True  # also where the source is not yet, or no longer, taking pictures
 
     def configure(_factory: object, media: object) -> None:
@@ -117,10 +136,10 @@ def serve(port: str, fps: int, credentials: list[str]) -> None:
 
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(
-        "( appsrc name=source is-live=true format=time do-timestamp=true "
-        f"caps=video/x-raw,format=GRAY8,width={WIDTH},height={HEIGHT},framerate={fps}/1 "
+        f"( appsrc name=source is-live=true format=time do-timestamp=true caps={caps()} "
         "! videoconvert ! video/x-raw,format=I420 "
-        f"! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={fps} ! rtph264pay name=pay0 pt=96 )"
+        f"! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={fps} "
+        "! rtph264pay name=pay0 pt=96 config-interval=-1 )"
     )
     factory.set_shared(True)
     factory.connect("media-configure", configure)

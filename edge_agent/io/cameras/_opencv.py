@@ -90,7 +90,10 @@ class OpenCvCamera(abc.ABC):
     def retrieve(self) -> Pixels:
         """(height, width, 3) uint8 BGR, in the size that this frame has. Raises FrameError."""
         # into the memory of the frame before: a new megabyte for each frame costs its page faults
-        good, pixels = self._opened().retrieve(self._pixels)
+        try:
+            good, pixels = self._opened().retrieve(self._pixels)
+        except cv2.error as error:  # for one, no memory for so large a picture
+            raise FrameError(f"{self._label}: a frame can't be decoded") from error
         self._pixels = pixels
         if not good or pixels is None or pixels.size == 0:
             raise FrameError(f"{self._label}: a frame can't be decoded")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from edge_agent.io.cameras._opencv import OpenCvCamera
 from edge_agent.io.cameras.registry import label
 from edge_agent.ports import Clock
 from edge_agent.records import Pixels
+
+# OpenCV pull request 22919; those before refuse to open with a time-out, and without one they wait for ever.
+TIMEOUTS_SINCE: Final = (4, 7)
 
 
 class GStreamerCamera(OpenCvCamera):
@@ -30,6 +33,12 @@ class GStreamerCamera(OpenCvCamera):
                 f"{label(config)}: this OpenCV ({cv2.__version__}) is built without GStreamer, as those from PyPI are; "
                 "use the system's (apt-get install python3-opencv, and a virtual environment made with "
                 "--system-site-packages without opencv-python-headless in it), or another source"
+            )
+        if _version() < TIMEOUTS_SINCE:
+            raise ConfigError(
+                f"{label(config)}: this OpenCV ({cv2.__version__}) knows no time-outs for GStreamer, so a pipeline "
+                f"that hangs would never be given up; use OpenCV {'.'.join(map(str, TIMEOUTS_SINCE))} or later "
+                "(Debian 13 has it), or another source"
             )
         if "appsink" not in self._target():
             raise ConfigError(f'{label(config)}: the pipeline must end in "! appsink drop=true max-buffers=1"')
@@ -48,3 +57,7 @@ class GStreamerCamera(OpenCvCamera):
                 '"videoconvert ! video/x-raw,format=BGR" before appsink'
             )
         return super()._convert(pixels)
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(part) for part in cv2.__version__.split(".")[:2])

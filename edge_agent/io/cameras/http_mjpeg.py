@@ -26,9 +26,10 @@ from PIL import Image
 
 from edge_agent.config.schema import CameraConfig
 from edge_agent.errors import ConfigError, DeviceError, FrameError
+from edge_agent.io.cameras._bounded_http import ANSWER_BYTES_MOST, Allowance, BoundedHttpHandler, BoundedHttpsHandler
 from edge_agent.io.cameras._multipart import Multipart, boundary_of
 from edge_agent.io.cameras._network import split_address
-from edge_agent.io.cameras._opencv import BLOCKED_SHARE, as_bgr
+from edge_agent.io.cameras._opencv import as_bgr
 from edge_agent.io.cameras.registry import label
 from edge_agent.io.image_file import check_size
 from edge_agent.ports import Clock
@@ -46,7 +47,7 @@ _END_OF_IMAGE: Final = b"\xff\xd9"
 class HttpMjpegCamera:
     """``http://`` and ``https://`` with Basic or Digest authentication; redirections are followed, proxies not used.
 
-    A stalled camera is lost after its time-out, at the latest after twice that (a stall in the middle of a frame).
+    Opening, with all its steps, and each whole frame take the camera's time-out at most, however slowly bytes come.
     """
 
     live = True
@@ -57,13 +58,16 @@ class HttpMjpegCamera:
         self._label = label(config)
         self._address, self._credentials = split_address(config, folder)
         self._response: http.client.HTTPResponse | None = None
+        self._allowance = Allowance(clock)
         self._parts = Multipart("")
         self._newest = b""
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[bytes, int]] = []  # whole parts and when they were
+        self._ended = False
 
     def open(self) -> None:
         """Raises DeviceError when the camera is not reached, refuses, or sends no MJPEG."""
         self.close()
+        self._allowance.begin(self._config.timeout, ANSWER_BYTES_MOST)
         response = self._request()
         content_type = response.headers.get("Content-Type", "nothing")
         boundary = boundary_of(content_type)
@@ -73,17 +77,17 @@ class HttpMjpegCamera:
         self._response = response
         self._parts = Multipart(boundary)
         self._waiting = []
+        self._ended = False
 
     def grab(self) -> Grab | None:
         """The newest whole part that has arrived; with ``drop = "none"`` the next one. Raises DeviceError."""
-        started_ns = self._clock.monotonic_ns()
+        self._allowance.begin(self._config.timeout)
         while not self._waiting:
-            self._waiting += self._receive()
-            if self._clock.monotonic_ns() - started_ns >= BLOCKED_SHARE * self._config.timeout:
-                raise self._silent()
+            if self._ended:
+                raise DeviceError(f"{self._label}: the camera ended the connection")
+            self._receive()
         skipped = self._drain() if self._config.drop != "none" else 0
-        self._newest = self._waiting.pop(0)
-        arrival_ns = self._clock.monotonic_ns()
+        self._newest, arrival_ns = self._waiting.pop(0)
         return Grab(arrival_ns, arrival_ns, "arrival", skipped)
 
     def retrieve(self) -> Pixels:
@@ -101,17 +105,17 @@ class HttpMjpegCamera:
         those were."""
         skipped = 0
         for _ in range(DRAIN_READS_MOST):
-            if self._response is None or not select.select([self._response], [], [], 0)[0]:
+            if self._ended or self._response is None or not select.select([self._response], [], [], 0)[0]:
                 break
-            self._waiting += self._receive()
+            self._receive()
             skipped += len(self._waiting) - 1
             del self._waiting[:-1]
         skipped += len(self._waiting) - 1
         del self._waiting[:-1]
         return skipped
 
-    def _receive(self) -> list[bytes]:
-        """The parts completed by one read, which waits for at least one byte."""
+    def _receive(self) -> None:
+        """Keep the parts completed by one read, which waits for at least one byte."""
         if self._response is None:
             raise DeviceError(f"{self._label}: is not open")
         try:
@@ -121,23 +125,21 @@ class HttpMjpegCamera:
             raise self._silent() from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise DeviceError(f"{self._label}: the connection broke: {error}") from error
-        if not data:
-            raise DeviceError(f"{self._label}: the camera ended the connection")
-        return parts
+        self._ended = not data
+        arrival_ns = self._clock.monotonic_ns()
+        self._waiting += [(part, arrival_ns) for part in parts]
 
     def _silent(self) -> DeviceError:
         return DeviceError(f"{self._label}: no frame within {self._config.timeout.seconds:g} s")
 
     def _request(self) -> http.client.HTTPResponse:
         try:
-            response = _opener(self._address, self._credentials).open(
-                self._address, timeout=self._config.timeout.seconds
-            )
+            response = _opener(self._address, self._credentials, self._allowance).open(self._address)
         except urllib.error.HTTPError as error:
             error.close()
-            raise DeviceError(
-                f"{self._label}: answers {error.code} {error.reason}; {self._advice(error.code)}"
-            ) from None
+            # in the standard's words: the camera's own may have several lines, or quote an address
+            words = http.client.responses.get(error.code, "an unknown status")
+            raise DeviceError(f"{self._label}: answers {error.code} {words}; {self._advice(error.code)}") from None
         except urllib.error.URLError as error:
             raise DeviceError(f"{self._label}: {_reason(error.reason)}") from None
         except OSError as error:
@@ -154,6 +156,8 @@ class HttpMjpegCamera:
         return response
 
     def _advice(self, code: int) -> str:
+        if code >= http.client.INTERNAL_SERVER_ERROR:
+            return "the camera itself failed: start it anew if that lasts"
         if code not in (401, 403):
             return "check the path of the address"
         if self._credentials is None:
@@ -172,20 +176,23 @@ def decode_jpeg(jpeg: bytes, what: str) -> Pixels:
         raise FrameError(str(error)) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise FrameError(f"{what}: a frame of {len(jpeg)} bytes has no JPEG header") from error
-    pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # for one, no memory for so large a picture
+        pixels = None
     if pixels is None:
         raise FrameError(f"{what}: a frame of {len(jpeg)} bytes can't be decoded")
     return as_bgr(pixels)
 
 
-def _opener(address: str, credentials: tuple[str, str] | None) -> urllib.request.OpenerDirector:
+def _opener(address: str, credentials: tuple[str, str] | None, allowance: Allowance) -> urllib.request.OpenerDirector:
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if credentials is not None:
         passwords.add_password(None, address, *credentials)
     opener = urllib.request.OpenerDirector()
     handlers: tuple[urllib.request.BaseHandler, ...] = (
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        BoundedHttpHandler(allowance),
+        BoundedHttpsHandler(allowance),
         urllib.request.HTTPRedirectHandler(),
         _DigestAuthHandler(passwords),
         urllib.request.HTTPBasicAuthHandler(passwords),

@@ -47,29 +47,37 @@ class ImageFolder:
 
     def open(self) -> None:
         """Raises DeviceError when there is no picture."""
-        chosen = self._folder / self._pattern
-        if chosen.is_dir():
-            paths = [path for path in chosen.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
-        else:
-            # Path.glob takes no absolute pattern
-            names = glob.glob(self._pattern, root_dir=self._folder, recursive=True)  # noqa: PTH207
-            paths = [self._folder / name for name in names if (self._folder / name).is_file()]
-        if not paths:
-            raise DeviceError(f"{self._label}: no picture at {chosen}; check source (relative to the configuration)")
-        self._paths = sorted(paths)
+        self._paths = self._listed()
         self._next = 0
         self._playback.begin_lap(self._period_ns)
 
+    def _listed(self) -> list[Path]:
+        chosen = self._folder / self._pattern
+        try:
+            if chosen.is_dir():
+                paths = [path for path in chosen.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+            else:
+                # Path.glob takes no absolute pattern
+                names = glob.glob(self._pattern, root_dir=self._folder, recursive=True)  # noqa: PTH207
+                paths = [self._folder / name for name in names if (self._folder / name).is_file()]
+        except OSError as error:  # the folder went meanwhile, or its disk
+            raise DeviceError(f"{self._label}: {chosen} can't be read: {error.strerror}") from error
+        if not paths:
+            raise DeviceError(f"{self._label}: no picture at {chosen}; check source (relative to the configuration)")
+        return sorted(paths)
+
     def grab(self) -> Grab | None:
-        """None at the end (without ``loop``), for ever, and once told to stop."""
+        """None at the end (without ``loop``), for ever, and once told to stop. Raises DeviceError when all pictures
+        have gone; ``loop`` lists them anew for each lap."""
         if not self._paths:
             raise DeviceError(f"{self._label}: is not open")
         if self._next == len(self._paths):
             if not self._config.loop:
                 return None
-            self._next = 0
-            self._playback.begin_lap(self._period_ns)
+            self.open()
         self._current = self._paths[self._next]
+        if not self._current.exists():
+            self._listed()  # one missing picture costs itself, all of them are a lost source
         lap_ns = self._next * self._period_ns
         self._next += 1
         return self._playback.grab(lap_ns)

@@ -8,9 +8,15 @@ import cv2
 import pytest
 
 from edge_agent.errors import ConfigError, DeviceError, FrameError
+from edge_agent.io.cameras import gstreamer
 from edge_agent.io.cameras._driver_time import AHEAD_NS, PLAUSIBLE_NS, grab_at
 from edge_agent.io.cameras._opencv import as_bgr
 from edge_agent.io.cameras.discover import find_cameras, find_v4l2
+
+needs_gstreamer = pytest.mark.skipif(
+    not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER) or gstreamer._version() < gstreamer.TIMEOUTS_SINCE,
+    reason="this OpenCV has no GStreamer with time-outs",
+)
 
 
 def test_an_absent_device_is_said_with_those_that_are_attached(make):
@@ -30,7 +36,22 @@ def test_a_pipeline_without_gstreamer_says_which_opencv_has_it(make):
         make("gst:videotestsrc ! videoconvert ! appsink")
 
 
-@pytest.mark.skipif(not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV has no GStreamer")
+@pytest.mark.parametrize("version", ["4.6.0", "3.4.18-dev"])
+def test_an_opencv_that_would_wait_for_ever_is_refused(make, monkeypatch, version):
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
+    monkeypatch.setattr(cv2, "__version__", version)
+    with pytest.raises(ConfigError, match=r"knows no time-outs for GStreamer.*use OpenCV 4\.7 or later"):
+        make("gst:videotestsrc ! videoconvert ! appsink")
+
+
+@needs_gstreamer
+def test_a_pipeline_that_hangs_is_lost_after_its_time_out(make):
+    hangs = "identity sleep-time=20000000"  # microseconds for each buffer
+    with pytest.raises(DeviceError):
+        make(f"gst:videotestsrc ! {hangs} ! videoconvert ! appsink", timeout_s=0.5).open()
+
+
+@needs_gstreamer
 def test_a_pipeline_gives_frames_until_it_ends(make):
     camera = make("gst:videotestsrc num-buffers=3 ! video/x-raw,width=64,height=48 ! videoconvert ! appsink")
     camera.open()
@@ -41,7 +62,7 @@ def test_a_pipeline_gives_frames_until_it_ends(make):
         camera.grab()
 
 
-@pytest.mark.skipif(not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV has no GStreamer")
+@needs_gstreamer
 @pytest.mark.parametrize("form", ["video/x-raw,format=NV12", "video/x-raw,format=YUY2", "jpegenc"])
 def test_planes_and_jpeg_are_not_taken_for_a_grey_picture(make, form):
     camera = make(f"gst:videotestsrc num-buffers=3 ! {form} ! appsink")
@@ -51,7 +72,7 @@ def test_planes_and_jpeg_are_not_taken_for_a_grey_picture(make, form):
         camera.retrieve()
 
 
-@pytest.mark.skipif(not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER), reason="this OpenCV has no GStreamer")
+@needs_gstreamer
 def test_a_pipeline_that_is_none_can_not_be_opened(make):
     with pytest.raises(DeviceError, match="gst-launch"):
         make("gst:nosuchelement ! appsink").open()

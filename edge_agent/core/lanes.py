@@ -1,0 +1,81 @@
+"""The waiting line of one lane: what is made now, what was made before this connection, and what lies on the disk.
+
+In memory a record waits in one of three places: ``live`` (made since the connection), ``loaded`` (a page of the disk's
+backlog) or ``recent`` (made before the connection and not on the disk yet, so newer than all that lies there).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from edge_agent.outgoing import Loaded, Record
+
+BEFORE_ALL = -(2**62)  # below every number
+
+
+class Entry(Struct, eq=False):
+    """One record and where it is. ``stored``: the disk has it; ``writing``: a batch with it is on its way there."""
+
+    number: int  # as outgoing.Kept
+    record: Record
+    put_ns: int
+    stored: bool = False
+    writing: bool = False
+    sent: bool = False  # handed to the broker at least once
+    gone: bool = False  # acknowledged, discarded or replaced
+
+
+class LaneQueue:
+    """``cursor``: all stored records with a number above it, and not in memory, are still to be loaded."""
+
+    def __init__(self) -> None:
+        self.live: deque[Entry] = deque()
+        self.loaded: deque[Entry] = deque()
+        self.recent: deque[Entry] = deque()
+        self.cursor = BEFORE_ALL
+        self.end = True  # nothing on the disk lies behind the cursor
+        self.loading = False
+        self._rewound: int | None = None  # the lowest number spilled while a page was on its way
+
+    def __len__(self) -> int:
+        return len(self.live) + len(self.loaded) + len(self.recent)
+
+    def __iter__(self) -> Iterator[Entry]:
+        yield from self.recent
+        yield from self.live
+        yield from self.loaded
+
+    def disconnected(self) -> None:
+        """What was live belongs to the past now."""
+        self.recent.extend(self.live)
+        self.live.clear()
+
+    def backlog(self) -> deque[Entry] | None:
+        """Where the oldest record of the backlog waits; None: there is none, or it has to be loaded first."""
+        if self.loaded:
+            return self.loaded
+        return self.recent if self.recent and self.end and not self.loading else None
+
+    def spilled(self, entry: Entry) -> None:
+        """The entry left the memory; the disk has it."""
+        if self.loading:
+            self._rewound = min(entry.number, entry.number if self._rewound is None else self._rewound)
+        self.cursor = min(self.cursor, entry.number - 1)
+        self.end = False
+
+    def arrived(self, page: Loaded) -> None:
+        """A page came: go on behind it, or where something was spilled meanwhile."""
+        self.loading = False
+        self.cursor = max(self.cursor, page.last)
+        self.end = page.end
+        if self._rewound is not None:
+            self.cursor = min(self.cursor, self._rewound - 1)
+            self.end = False
+        self._rewound = None
+
+    def start_over(self) -> None:
+        """Another file, or the same one opened again: read from its beginning."""
+        self.cursor, self.end, self.loading, self._rewound = BEFORE_ALL, False, False, None
