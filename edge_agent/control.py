@@ -146,7 +146,8 @@ class Control:
             self._respond(levels[-1], response_body(command.transaction, None, reason))
             return
         self._respond("set", response_body(command.transaction, None, reason))
-        self._parts.emit(Event("command_refused", "warning", "/".join(levels), reason))
+        subject = "/".join(levels).encode("unicode_escape").decode()  # somebody else's text, on its way to a terminal
+        self._parts.emit(Event("command_refused", "warning", subject, reason))
 
     def _respond(self, name: str, body: bytes) -> None:
         parts = self._parts

@@ -53,6 +53,7 @@ class Outbox:
         self._said: set[str] = set()  # retained topics of this run: what an earlier one said there is out of date
         self._held: deque[Entry] = deque()  # durability "every": not on the disk yet, not to be sent yet
         self._flying: dict[int, Entry] = {}  # by the token of the broker
+        self._came_back: set[int] = set()  # numbers handed over before, and on the disk alone since
         self._numbers = 0
         self._passed_over = 0  # records taken since the last prediction, while predictions waited
         self._live_in_a_row = 0
@@ -183,7 +184,7 @@ class Outbox:
     def batch(self, wall: WallClock, now_ns: int, *, hurry: bool = False, clean: bool = False) -> Batch | None:
         """The next commit, where one is due and none is under way. ``hurry``: all that is not stored is due;
         ``clean``: the last one of a clean stop, due even when it is empty."""
-        pressed = hurry or bool(self._held) or self.bytes > self._bounds.memory // 2
+        pressed = hurry or bool(self._held) or self.bytes > self._bounds.memory // 4  # a commit ends before it is full
         if not clean and not self._spool.due(now_ns, pressed=pressed):
             return None
         oldest_wall_ns = now_ns + wall.offset_ns - self._bounds.age_ns if wall.synced else None
@@ -234,7 +235,8 @@ class Outbox:
         for kept in page.records:
             if self._spool.knows(kept.number):
                 continue
-            entry = Entry(kept.number, kept.record, now_ns, stored=True)
+            entry = Entry(kept.number, kept.record, now_ns, stored=True, sent=kept.number in self._came_back)
+            self._came_back.discard(kept.number)
             self._spool.loaded(entry)
             self.bytes += kept.record.size
             if not kept.record.retain:
@@ -299,6 +301,8 @@ class Outbox:
     def _spilled(self, lane: LaneQueue, entry: Entry) -> None:
         lane.spilled(entry)
         self._spool.spilled(entry)
+        if entry.sent:
+            self._came_back.add(entry.number)
         self.bytes -= entry.record.size
 
     def _shrink(self, now_ns: int) -> None:

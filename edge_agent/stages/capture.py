@@ -70,6 +70,8 @@ class CameraWorker(Worker):
         self._camera = camera
         self._consumers = consumers
         self._backoff = Backoff(limits.BACKOFF_FIRST_S, limits.BACKOFF_LAST_S)
+        self._since_ns = 0  # streaming since
+        self._size: tuple[int, int] | None = None  # width and height of the last frame, in pixels
 
     def work(self) -> None:
         while not self.services.stopping.is_set():
@@ -135,6 +137,7 @@ class CameraWorker(Worker):
             if isinstance(error, FrameError):
                 return
             raise
+        self._note_size(pixels.shape[1], pixels.shape[0])
         epoch_ns = getattr(camera, "media_epoch_ns", None)
         frame = Frame(
             camera=self.camera_name,
@@ -151,6 +154,12 @@ class CameraWorker(Worker):
                 with left_to(consumer):
                     consumer.offer(frame)
 
+    def _note_size(self, width: int, height: int) -> None:
+        before, self._size = self._size, (width, height)
+        if before is not None and before != self._size:
+            text = f"frames are {width}x{height} now, {before[0]}x{before[1]} before"
+            self.services.emit(Event("camera_changed", "info", self.camera_name, text))
+
     def _streaming(self) -> None:
         if self.failures:
             self.reopened += 1
@@ -163,10 +172,13 @@ class CameraWorker(Worker):
                 )
             )
         self.state = "streaming"
-        self._backoff.reset()
+        self._since_ns = self.clock.monotonic_ns()
 
     def _lost(self, error: DeviceError) -> None:
         self.failures += 1
+        # One that comes for a frame and goes again is not back: it is tried less and less often.
+        if self.state == "streaming" and self.clock.monotonic_ns() - self._since_ns > limits.BACKOFF_LAST_S * 1e9:
+            self._backoff.reset()
         if self.state != "lost":  # one event for each loss, not for each attempt
             self.services.emit(Event("camera_lost", "warning", self.camera_name, str(error)))
         self.state = "lost"

@@ -173,6 +173,28 @@ def test_the_backlog_leaves_the_memory_and_comes_back_in_order() -> None:
     assert here.store.adds_up()
 
 
+def test_what_was_handed_over_came_back_and_left_the_memory_is_published_once() -> None:
+    here = site()
+    here.outbox.connected(True)
+    put(here, "a", "b")
+    for token in (1, 2):
+        entry = here.outbox.take(0)
+        assert entry is not None
+        here.outbox.sent(token, entry)
+    here.outbox.connected(False)
+    here.outbox.reset(here.now_ns)
+    here.later(limits.STORE_AFTER_S)
+    put(here, "c")
+    here.settle()
+    spilled = here.outbox.bytes
+    here.outbox.connected(True)
+    here.settle()
+    assert here.send() == ["a", "b", "c"]
+    counts = here.outbox.ledger.report()[STREAM]
+    assert (counts["produced"], counts["published"], counts["acknowledged"]) == (3, 3, 3)
+    assert spilled < 3 * record("a").size
+
+
 def test_a_later_run_delivers_what_an_earlier_one_left_with_its_time_and_counts_it_there() -> None:
     before = site()
     put(before, "a", "b", "c")

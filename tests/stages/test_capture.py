@@ -100,6 +100,31 @@ def test_a_lost_camera_is_no_failure_of_the_program() -> None:
     assert (worker.crashes, worker.failures, worker.reopened) == (0, 1, 1)
 
 
+def test_frames_of_another_size_are_told_once_for_each_change() -> None:
+    site = Site()
+    bench = Bench(site)
+    wide = np.full((16, 32, 3), 90, np.uint8)
+    play(site, ScriptedCamera([GOOD, GOOD, wide, wide, (DeviceError("unplugged"),), wide, GOOD]), [bench.pipeline], bench)
+    assert [event.detail for event in site.said("camera_changed")] == [
+        "frames are 32x16 now, 16x16 before",
+        "frames are 16x16 now, 32x16 before",
+    ]
+
+
+def test_a_camera_that_comes_for_a_frame_and_goes_again_is_tried_less_and_less_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr(limits, "BACKOFF_LAST_S", 1000.0)
+    site = Site()
+    bench = Bench(site)
+    waits: list[float] = []
+    monkeypatch.setattr(CameraWorker, "pause", lambda _self, seconds: waits.append(seconds))
+    play(site, ScriptedCamera([GOOD, (DeviceError("unplugged"),)] * 8 + [GOOD]), [bench.pipeline], bench)
+    assert all(later > 0.9 * earlier for earlier, later in zip(waits, waits[1:], strict=False)), waits
+    assert waits[-1] > 16 * waits[0]
+
+
 def test_one_camera_that_fails_for_ever_does_not_touch_another() -> None:
     site = Site()
     bench = Bench(site)
