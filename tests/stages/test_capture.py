@@ -104,7 +104,8 @@ def test_frames_of_another_size_are_told_once_for_each_change() -> None:
     site = Site()
     bench = Bench(site)
     wide = np.full((16, 32, 3), 90, np.uint8)
-    play(site, ScriptedCamera([GOOD, GOOD, wide, wide, (DeviceError("unplugged"),), wide, GOOD]), [bench.pipeline], bench)
+    script = [GOOD, GOOD, wide, wide, (DeviceError("unplugged"),), wide, GOOD]
+    play(site, ScriptedCamera(script), [bench.pipeline], bench)
     assert [event.detail for event in site.said("camera_changed")] == [
         "frames are 32x16 now, 16x16 before",
         "frames are 16x16 now, 32x16 before",
