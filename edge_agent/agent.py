@@ -298,7 +298,8 @@ class Agent:
 
 def _bounds(config: OutboxConfig) -> Bounds:
     period_ns = round(1e9 / config.drain) if config.drain > 0 else 0
-    return Bounds(config.memory, config.disk, config.max_age, period_ns, every=config.durability == "every")
+    memory = min(config.memory, config.disk)  # the store spares what is in memory too, so that has to fit on the disk
+    return Bounds(memory, config.disk, config.max_age, period_ns, every=config.durability == "every")
 
 
 def _drop(camera: CameraConfig) -> str:

@@ -6,7 +6,7 @@ one pipeline, or the events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from enum import Enum, IntEnum
 
 from msgspec import Struct, field
@@ -143,13 +143,14 @@ class SetAside(Struct, frozen=True):
 
 
 class Trim(Struct, frozen=True):
-    """Which predictions the store gives up, oldest first, of those with a number above ``after`` (what is at or below
-    it is in memory and may be on its way): all whose wall clock was synchronised and older than ``before_wall_ns``
-    (None: none), and as many as exceed ``bytes_most``."""
+    """Which predictions the store gives up, oldest first: all whose wall clock was synchronised and older than
+    ``before_wall_ns`` (None: none), and as many as exceed ``bytes_most``. Never those with a number up to ``after`` or
+    in ``spare``: they are in memory and may be on their way, so only the memory's owner can say what became of them."""
 
     after: int
     bytes_most: int
     before_wall_ns: int | None = None
+    spare: Set[int] = frozenset()
 
 
 class Batch(Struct, frozen=True):
@@ -166,13 +167,11 @@ class Batch(Struct, frozen=True):
 
 class Committed(Struct, frozen=True):
     """``records`` and ``bytes``: what the store holds now, all runs together. ``trimmed``: what the trim gave up, by
-    run and stream: reason -> count; ``trimmed_to``: the highest number that it gave up: every prediction between the
-    trim's ``after`` and it is gone (None: it gave up nothing)."""
+    run and stream: reason -> count."""
 
     records: int
     bytes: int
     trimmed: Mapping[CountKey, Mapping[str, int]] = field(default_factory=dict)
-    trimmed_to: int | None = None
 
 
 class Loaded(Struct, frozen=True):

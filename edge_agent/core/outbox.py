@@ -187,15 +187,11 @@ class Outbox:
         pressed = hurry or bool(self._held) or self.bytes > self._bounds.memory // 4  # a commit ends before it is full
         if not clean and not self._spool.due(now_ns, pressed=pressed):
             return None
-        oldest_wall_ns = now_ns + wall.offset_ns - self._bounds.age_ns if wall.synced else None
-        trim = Trim(self._predictions.cursor, self._bounds.disk, oldest_wall_ns)
-        return self._spool.batch(trim, wall, now_ns, clean=clean)
+        return self._spool.batch(self._trim(wall, now_ns), wall, now_ns, clean=clean)
 
     def committed(self, result: Committed, now_ns: int) -> None:
         """The batch is on the disk."""
-        batch = self._spool.committed(result, now_ns)
-        if batch and batch.trim and result.trimmed_to is not None:
-            self._trimmed(batch.trim.after, result.trimmed_to)
+        self._spool.committed(result, now_ns)
         self._release_held()
         for lane in self._lanes.values():
             if not self._connected:
@@ -286,6 +282,14 @@ class Outbox:
         waiting = self._events.live or self._events.backlog()
         return waiting.popleft() if waiting else None
 
+    def _trim(self, wall: WallClock, now_ns: int) -> Trim | None:
+        """None while a page is on its way here: its records are as good as in memory."""
+        lane = self._predictions
+        if lane.loading:
+            return None
+        oldest_wall_ns = now_ns + wall.offset_ns - self._bounds.age_ns if wall.synced else None
+        return Trim(lane.cursor, self._bounds.disk, oldest_wall_ns, self._spool.in_memory_above(lane.cursor))
+
     def _release_held(self) -> None:
         """Durability "every": what the disk has may go, and all of it where there is no disk to wait for."""
         while self._held and (self._held[0].stored or not self._spool.hoped_for):
@@ -323,16 +327,3 @@ class Outbox:
         entry.gone = True
         self.bytes -= entry.record.size
         self._spool.forget(entry, now_ns)
-
-    def _trimmed(self, after: int, to: int) -> None:
-        """The store gave up predictions that are in memory too, and has counted them."""
-        for entry in list(self._spool.stored.values()):
-            if after < entry.number <= to and Lane.of(entry.record.kind) is Lane.PREDICTIONS:
-                entry.gone = True
-                self.bytes -= entry.record.size
-                self._spool.spilled(entry)
-        lane = self._predictions
-        lane.loaded = deque(entry for entry in lane.loaded if not entry.gone)
-        lane.recent = deque(entry for entry in lane.recent if not entry.gone)
-        lane.live = deque(entry for entry in lane.live if not entry.gone)
-        self._held = deque(entry for entry in self._held if not entry.gone)

@@ -61,6 +61,10 @@ class Spool:
         """Whether a row of the disk is in memory, or is already on its way out of the disk."""
         return number in self.stored or number in self._deletes or number in self._deletes_writing
 
+    def in_memory_above(self, number: int) -> frozenset[int]:
+        """Of what the disk has, or has with the next batch, the numbers above ``number`` that are in memory too."""
+        return frozenset(each for numbers in (self.stored, self._unstored) for each in numbers if each > number)
+
     # --- from the outbox -----------------------------------------------------------------------------------------
 
     def put(self, entry: Entry) -> None:
@@ -109,7 +113,7 @@ class Spool:
             return False
         return pressed or now_ns - next(iter(self._unstored.values())).put_ns >= STORE_AFTER_NS
 
-    def batch(self, trim: Trim, wall: WallClock, now_ns: int, *, clean: bool) -> Batch | None:
+    def batch(self, trim: Trim | None, wall: WallClock, now_ns: int, *, clean: bool) -> Batch | None:
         """All that the disk has to be told. None while it can't be told, or is being told something."""
         if not self.usable or self._batch is not None:
             return None
@@ -130,9 +134,9 @@ class Spool:
         )
         return self._batch
 
-    def committed(self, result: Committed, now_ns: int) -> Batch | None:
-        """The batch that is on the disk now."""
-        batch, self._batch = self._batch, None
+    def committed(self, result: Committed, now_ns: int) -> None:
+        """The batch is on the disk now."""
+        self._batch = None
         writing, self._writing = self._writing, []
         self._deletes_writing = frozenset()
         self.rows, self.rows_bytes = result.records, result.bytes
@@ -145,7 +149,6 @@ class Spool:
                 self.stored[entry.number] = entry
                 self._ledger.stored(entry.record, 1)
         self._ledger.trimmed(result.trimmed)
-        return batch
 
     def failed(self) -> None:
         """The batch did not come through: all is as it was before."""

@@ -19,7 +19,7 @@ from edge_agent.outgoing import CountKey, Kept, Lane, Loaded, Record, Trim
 from edge_agent.records import DiscardReason
 
 _AT_ONCE: Final = 500  # ranks in one statement; SQLite before 3.32 takes 999 parameters
-_PAGE: Final = 1000  # rows that a trim looks at in one go
+_PAGE: Final = 500  # rows that a trim looks at in one go; SQLite before 3.32 takes 999 parameters
 
 
 class Lanes:
@@ -79,15 +79,15 @@ class Lanes:
         """Numbers that are not there are no error."""
         self._remove([self._base + number for number in numbers], changes)
 
-    def trim(self, trim: Trim, total: int, changes: Changes) -> tuple[dict[CountKey, dict[str, int]], int | None]:
+    def trim(self, trim: Trim, total: int, changes: Changes) -> dict[CountKey, dict[str, int]]:
         """Give predictions up, from the oldest, until one may stay. ``total``: bytes in the file before ``changes``.
-        Returns how many by run, stream and reason, and the number of the last one."""
+        Returns how many by run, stream and reason."""
         trimmed: dict[CountKey, dict[str, int]] = {}
-        start = position = self._base + trim.after
+        position = self._base + trim.after
         total += changes.bytes
         expiring, before = trim.before_wall_ns is not None, trim.before_wall_ns or 0
         while True:
-            last = position
+            last, spared = position, []
             page = self._connection.execute(
                 "SELECT rank, run, route, coalesce(length(body), 0), clock_synced AND wall_ns < ? FROM prediction "
                 "WHERE rank > ? ORDER BY rank LIMIT ?",
@@ -96,6 +96,10 @@ class Lanes:
             with contextlib.closing(page):
                 for rank, run, route, size, expired in page:
                     _check_order(last, rank)
+                    if rank - self._base in trim.spare:
+                        last = rank
+                        spared.append(rank)
+                        continue
                     expiring = expiring and bool(expired)
                     if not expiring and total <= trim.bytes_most:
                         break
@@ -103,8 +107,11 @@ class Lanes:
                     reason = DiscardReason.EXPIRED if expiring else DiscardReason.OUTBOX_FULL
                     total -= self._give_up(run, route, size, reason.value, changes, trimmed)
             if last == position:
-                return trimmed, None if position == start else position - self._base
-            self._connection.execute("DELETE FROM prediction WHERE rank > ? AND rank <= ?", (position, last))
+                return trimmed
+            but = f"AND rank NOT IN ({', '.join('?' * len(spared))})"
+            self._connection.execute(
+                f"DELETE FROM prediction WHERE rank > ? AND rank <= ? {but}", (position, last, *spared)
+            )
             position = last
 
     def load(self, lane: Lane, after: int, count_most: int, bytes_most: int) -> Loaded:

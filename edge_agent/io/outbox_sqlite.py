@@ -90,7 +90,7 @@ class SqliteOutbox:
                 for (boot_id, stream), count in counts.items():
                     if stream:
                         changes[lanes.run(boot_id), stream].count(count, sign)
-            trimmed, trimmed_to = lanes.trim(batch.trim, self._bytes, changes) if batch.trim else ({}, None)
+            trimmed = lanes.trim(batch.trim, self._bytes, changes) if batch.trim else {}
             keep_refused(connection, batch.aside)
             changes.write(connection)
             connection.execute(
@@ -105,7 +105,7 @@ class SqliteOutbox:
             self._bytes += changes.bytes
         if self._records == 0 and (batch.delete or trimmed):
             self._give_pages_back(connection)
-        return Committed(self._records, self._bytes, trimmed, trimmed_to)
+        return Committed(self._records, self._bytes, trimmed)
 
     def load(self, lane: Lane, after: int, count_most: int, bytes_most: int) -> Loaded:
         """The next records of a lane with numbers above ``after``; at least one where there is one. Raises

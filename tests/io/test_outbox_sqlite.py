@@ -309,7 +309,7 @@ def test_what_is_too_old_goes_first_and_then_what_is_too_much(path: Path, store:
     room = 4 * size + alarm(10).record.size
     done = store.commit(Batch(trim=Trim(0, room, STARTED_NS + 4 * 10**9)))
     assert done.trimmed == {KEY: {"expired": 3, "outbox_full": 3}}
-    assert (done.trimmed_to, done.bytes) == (6, room)
+    assert done.bytes == room
     assert numbers(store) == [0, 7, 8, 9]
     assert numbers(store, Lane.EVENTS) == [10]
     assert counts_of(path) == Count(10, 0, 4, {"expired": 3, "outbox_full": 3})
@@ -319,16 +319,29 @@ def test_a_trim_stops_at_the_first_that_may_stay(store: SqliteOutbox) -> None:
     kept = [prediction(0), prediction(1, synced=False), prediction(2)]
     store.commit(put(*kept))
     done = store.commit(Batch(trim=Trim(-1, 2**30, STARTED_NS + 10**12)))
-    assert (done.trimmed, done.trimmed_to) == ({KEY: {"expired": 1}}, 0)
+    assert done.trimmed == {KEY: {"expired": 1}}
     assert numbers(store) == [1, 2]
-    assert store.commit(Batch(trim=Trim(-1, 2**30))).trimmed_to is None
+    assert store.commit(Batch(trim=Trim(-1, 2**30))).trimmed == {}
 
 
 def test_a_trim_gives_up_all_behind_its_start_and_nothing_before_it(path: Path, store: SqliteOutbox) -> None:
     store.commit(put(*(prediction(n) for n in range(2500))))
     done = store.commit(Batch(trim=Trim(99, 0)))
-    assert (done.records, done.trimmed, done.trimmed_to) == (100, {KEY: {"outbox_full": 2400}}, 2499)
+    assert (done.records, done.trimmed) == (100, {KEY: {"outbox_full": 2400}})
     assert counts_of(path) == Count(2500, 0, 100, {"outbox_full": 2400})
+
+
+@pytest.mark.parametrize("spare", [{3}, {0, 1, 2499}, set(range(0, 2500, 2)), set(range(400, 1600)), set(range(2500))])
+def test_a_trim_spares_what_is_in_memory_too(path: Path, store: SqliteOutbox, spare: set[int]) -> None:
+    store.commit(put(*(prediction(n, body=bytes(9)) for n in range(2500))))
+    done = store.commit(Batch(trim=Trim(ALL, 0, STARTED_NS + 10**12, spare)))
+    assert numbers(store) == sorted(spare)
+    assert sum(done.trimmed.get(KEY, {}).values()) == 2500 - len(spare)
+    size = prediction(0, body=bytes(9)).record.size
+    store.commit(put(*(prediction(n, body=bytes(9)) for n in range(2500, 2510))))
+    store.commit(Batch(trim=Trim(ALL, size * (len(spare) + 3), None, spare)))
+    assert numbers(store) == [*sorted(spare), 2507, 2508, 2509]
+    assert counts_of(path).stored == len(spare) + 3
 
 
 # --- accounting, whatever happens ------------------------------------------------------------------------------------
@@ -425,7 +438,6 @@ class Model:
         assert done.records == len(self.rows)
         assert done.bytes == sum(kept.record.size for kept in self.rows.values())
         assert sum(n for reasons in done.trimmed.values() for n in reasons.values()) == len(trimmed)
-        assert done.trimmed_to == (max(trimmed) - self.base if trimmed else None)
 
     def check(self) -> None:
         ledger = read_ledger(self.path)

@@ -50,9 +50,9 @@ class StoreModel:
             mine.acknowledged += count.acknowledged
             mine.discarded = dict(Counter(mine.discarded) + Counter(count.discarded))
         self.refused += [aside.reason for aside in batch.aside]
-        trimmed, to = self._trim(batch)
+        trimmed = self._trim(batch)
         self.clean = batch.clean
-        return Committed(len(self.rows), self._bytes(), trimmed, to)
+        return Committed(len(self.rows), self._bytes(), trimmed)
 
     def load(self, lane: Lane, after: int, count_most: int, bytes_most: int) -> Loaded:
         self._check()
@@ -77,16 +77,16 @@ class StoreModel:
     def image(self) -> StoreModel:
         return copy.deepcopy(self)
 
-    def _trim(self, batch: Batch) -> tuple[dict[CountKey, dict[str, int]], int | None]:
+    def _trim(self, batch: Batch) -> dict[CountKey, dict[str, int]]:
         trimmed: dict[CountKey, dict[str, int]] = {}
-        to = None
         trim = batch.trim
         if trim is None:
-            return trimmed, to
+            return trimmed
         for rank in sorted(self.rows):
             if self._bytes() <= trim.bytes_most:
                 break
-            if rank - self._base <= trim.after or self._lane(rank) is not Lane.PREDICTIONS:
+            number = rank - self._base
+            if number <= trim.after or number in trim.spare or self._lane(rank) is not Lane.PREDICTIONS:
                 continue
             kept = self.rows.pop(rank)
             count, reason = self._count(kept), DiscardReason.OUTBOX_FULL.value
@@ -94,8 +94,7 @@ class StoreModel:
             count.discarded[reason] = count.discarded.get(reason, 0) + 1
             of = trimmed.setdefault((kept.stamp.boot_id, kept.record.stream or ""), {})
             of[reason] = of.get(reason, 0) + 1
-            to = rank - self._base
-        return trimmed, to
+        return trimmed
 
     def _of_this_run(self, rank: int) -> Kept:
         kept = self.rows[rank]
