@@ -50,5 +50,19 @@ class StorageError(EdgeAgentError):
         self.damaged = damaged
 
 
+class NotThereError(TransportError):
+    """The repository answers, and has no such file."""
+
+
+class UpdateError(EdgeAgentError):
+    """An update came to nothing; what runs goes on. ``reason``: a ``rollouts.Reason``; ``final``: the model is at
+    fault, not the world around it."""
+
+    def __init__(self, reason: str, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.final = final
+
+
 class FrameError(EdgeAgentError):
     """One frame can't be decoded; its source goes on. Counted as ``unreadable``, never ends a thread."""

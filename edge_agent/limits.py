@@ -55,6 +55,13 @@ CHECKPOINT_S: Final = 600.0
 DELETE_AFTER_S: Final = 1.0
 DELETES_MOST: Final = 4096
 
+# A transfer of a model that brings fewer bytes a second over that time is given up, and resumed later.
+TRANSFER_LEAST_RATE: Final = 1024
+TRANSFER_SILENCE_S: Final = 60.0
+
+# Signed metadata is small; more is an attack or a mistake.
+METADATA_BYTES_MOST: Final = 4 * 2**20
+
 # A page of the backlog, read from the disk while the one before it goes out.
 PAGE_RECORDS: Final = 1024
 PAGE_BYTES: Final = 2 * 2**20

@@ -22,6 +22,7 @@ class Schema(str, Enum):
     INFO = "edge-agent/info/1"
     SETTING = "edge-agent/setting/1"
     RESPONSE = "edge-agent/response/1"
+    UPDATE = "edge-agent/update-status/1"
 
 
 class Kind(IntEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from edge_agent.outgoing import Batch, Committed, Lane, Loaded, Opened, Refusal
@@ -124,6 +125,31 @@ class Broker(Protocol):
 
     def window(self) -> int:
         """How many QoS 1 messages may be unacknowledged at once; 0 while not connected."""
+
+
+class Source(Protocol):
+    """Where a repository of models is read from: HTTP, chunks over MQTT, a folder. Nothing that it gives is trusted.
+
+    ``path`` is relative to the repository, as "metadata/2.root.json" or "targets/models/hall/<hash>.2.1.0.tflite".
+    Every call is bounded in time. Used by one thread; ``stop`` from any.
+    """
+
+    def read(self, path: str, most: int) -> bytes:
+        """A small file, whole. Raises NotThereError, TransportError (unreachable, slow, over ``most`` bytes)."""
+
+    def download(self, path: str, part: Path, length: int, progress: Callable[[int], None]) -> None:
+        """Append to ``part`` from its present size up to ``length`` bytes, and put them on the disk (fsync, at least
+        each MiB); ``progress`` gets the size that is on the disk. What was written stays for the next attempt.
+
+        Raises NotThereError, TransportError (unreachable, slow, more or fewer bytes than ``length``, a server that
+        resumes at another place), StorageError.
+        """
+
+    def stop(self) -> None:
+        """Let the call under way, and every later one, raise TransportError soon."""
+
+    def close(self) -> None:
+        """Release connections. Never raises."""
 
 
 class OutboxStore(Protocol):

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "edge_agent"
 LINES_MOST = 350
 
-VALUES = frozenset({"records", "outgoing", "errors", "limits", "config.units", "config.schema"})
+VALUES = frozenset({"records", "outgoing", "rollouts", "errors", "limits", "config.units", "config.schema"})
 # The composition root: the only place, beside the commands, where io meets core.
-AGENT = frozenset({"agent", "assembly", "control", "loading", "parts", "reports"})
+AGENT = frozenset({"agent", "assembly", "children", "control", "loading", "parts", "reports", "updating"})
 
 
 @dataclass(frozen=True)

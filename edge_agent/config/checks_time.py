@@ -109,6 +109,7 @@ def _bounded(config: Config) -> Iterator[tuple[str, int, int, int]]:
     yield "mqtt.prediction_expiry", config.mqtt.prediction_expiry, _S, _FOREVER
     yield "mqtt.stats_interval", config.mqtt.stats_interval, _S, 86400 * _S
     yield "outbox.max_age", config.outbox.max_age, _S, _FOREVER
+    yield "update.poll", config.update.poll, 10 * _S, 30 * 86400 * _S
 
 
 TIME_CHECKS = (_clocks, _durations)

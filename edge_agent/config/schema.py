@@ -146,6 +146,20 @@ class OutboxConfig(_Strict, frozen=True, kw_only=True):
     drain: Rate = Rate(2000.0)  # the backlog, beside the live predictions
 
 
+class UpdateConfig(_Strict, frozen=True, kw_only=True):
+    """Models over the air. Without ``repository`` only ``edge-agent models install`` brings new ones."""
+
+    repository: str | None = None  # "https://…", "http://…", "mqtt:" (chunks over the broker), or a folder
+    root: str | None = None  # root metadata that this device trusts; None: update-root.json beside agent.toml
+    channel: Name = "main"
+    poll: Duration = _ms(6 * 3_600_000)  # with jitter; a bell over MQTT comes first
+    window: str | None = None  # "02:00-05:00", UTC: trials begin inside it; None: at any time
+    rate: Size = Size(0)  # bytes a second of a transfer at most; 0: as fast as it goes
+    disk: Size = Size(512 * 2**20)  # for models beside the current, the previous and the factory one
+    path: str | None = None  # the folder of state and models; None: in the service's state directory
+    tls: TlsConfig | None = None  # of https
+
+
 class LogConfig(_Strict, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -159,4 +173,5 @@ class Config(_Strict, frozen=True, kw_only=True):
     model: dict[str, ModelConfig] = field(default_factory=dict)
     delegate: dict[str, DelegateConfig] = field(default_factory=dict)
     outbox: OutboxConfig = OutboxConfig()
+    update: UpdateConfig = UpdateConfig()
     log: LogConfig = LogConfig()

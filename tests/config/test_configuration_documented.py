@@ -35,6 +35,7 @@ SECTIONS = {
     "[model.NAME]": schema.ModelConfig,
     "[delegate.NAME]": schema.DelegateConfig,
     "[outbox]": schema.OutboxConfig,
+    "[update]": schema.UpdateConfig,
     "[log]": schema.LogConfig,
 }
 

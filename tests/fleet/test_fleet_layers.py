@@ -12,11 +12,11 @@ from tests.converters.test_layers import ROOT, imported
 from tests.test_architecture import LINES_MOST, covers
 
 _DEVICE = """
-records outgoing errors ports limits core command_line config.schema config.units config.convert config.checks_mqtt
-io.mqtt io.mqtt_client io.secrets
+records outgoing rollouts errors ports limits core command_line config.schema config.units config.convert
+config.checks_mqtt io.mqtt io.mqtt_client io.secrets io.model_file io.tuf_client io.fetch io.clock children
 """
 DEVICE = frozenset(f"edge_agent.{name}" for name in _DEVICE.split())
-LIBRARIES = frozenset({"msgspec", "paho", "fleet"})
+LIBRARIES = frozenset({"msgspec", "paho", "fleet", "tuf", "securesystemslib", "cryptography", "rich"})
 PURE = ("records", "intake", "gaps", "gaps_text")  # no file, socket, thread or clock
 IMPURE = frozenset({"sqlite3", "os", "socket", "threading", "time", "random", "pathlib", "paho", "signal"})
 MODULES = sorted((ROOT / "fleet").rglob("*.py"))
