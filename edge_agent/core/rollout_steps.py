@@ -12,7 +12,7 @@ from edge_agent.rollouts import Candidate, DeviceState, Outcome, Reason, Slot
 Evidence = dict[str, float | int | str]
 """What was measured, for people: name with unit -> value."""
 
-# --- what happens ------------------------------------------------------------------------------------------------------
+# --- what happens ----------------------------------------------------------------------------------------------------
 
 
 class Wake(Struct, frozen=True):
@@ -98,7 +98,7 @@ class Tick(Struct, frozen=True):
 Happening = Wake | Checked | Progress | Done | Failed | Shadowed | Sick | Hold | Ask | Tick
 
 
-# --- what is to be done ------------------------------------------------------------------------------------------------
+# --- what is to be done ----------------------------------------------------------------------------------------------
 
 
 class Save(Struct, frozen=True):
