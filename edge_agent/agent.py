@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -54,6 +55,7 @@ from edge_agent.stages.worker import Services
 log = logging.getLogger("edge_agent")
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 SWITCH_INTERVAL_S = 0.0002  # a busy Python thread hands the GIL to the invoke thread sooner: restores invoke's median
+LAST_WORDS_S = 0.1  # for the log, where nobody may be reading any more
 UNKNOWN_FPS = 30.0  # to size the ring where the camera's rate is not known beforehand
 
 
@@ -111,6 +113,7 @@ class Agent:
             self._add_camera(camera)
         for sensor in self.config.sensor:
             self._add_sensor(sensor)
+        threading.Thread(target=self._end_at_once, name="overdue", daemon=True).start()
         self._listen_to_signals()
         for commands in (self.topics.set_filter, self.topics.request_filter):
             self.broker.subscribe(commands, self.control.received, retain_as_published=True)
@@ -141,11 +144,8 @@ class Agent:
         self.stopping.set()
 
     def _stop(self) -> None:
-        self.parts.notifier.stopping()
         self.stopping.set()
-        overdue = threading.Timer(limits.STOP_MOST_S, self._end_at_once)
-        overdue.daemon = True
-        overdue.start()
+        self.parts.notifier.stopping()
         self.publisher.closing()
         for pipeline in self.parts.pipelines.values():
             pipeline.close()
@@ -160,9 +160,17 @@ class Agent:
         log.info("stopped: %s", self.control.reports.summary())
 
     def _end_at_once(self) -> None:
-        """Something hangs (a disk, a driver), and a service that is told to stop must be gone in time."""
-        log.error("stopped without waiting any longer for %s", ", ".join(self.control.reports.alive()) or "the end")
+        """Something hangs (a disk, a driver, whoever reads the log), and a service that is told to stop must be gone in
+        time."""
+        self.stopping.wait()
+        time.sleep(limits.STOP_MOST_S)
+        last_words = threading.Thread(target=self._say_what_hangs, daemon=True)
+        last_words.start()
+        last_words.join(LAST_WORDS_S)
         os._exit(1 if self.failure else 0)
+
+    def _say_what_hangs(self) -> None:
+        log.error("stopped without waiting any longer for %s", ", ".join(self.control.reports.alive()) or "the end")
 
     def _listen_to_signals(self) -> None:
         def stop(number: int, _frame: object) -> None:

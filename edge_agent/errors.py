@@ -41,13 +41,15 @@ class RefusedError(TransportError):
 
 
 class StorageError(EdgeAgentError):
-    """The disk must be freed or mended. ``damaged``: the file itself, not the room on the disk."""
+    """The disk must be freed or mended. ``damaged``: the file itself, not the room on the disk; ``readable``: there is
+    no room to write, and what is there can be read."""
 
     exit_code = 1
 
-    def __init__(self, message: str, *, damaged: bool = False) -> None:
+    def __init__(self, message: str, *, damaged: bool = False, readable: bool = False) -> None:
         super().__init__(message)
         self.damaged = damaged
+        self.readable = readable
 
 
 class NotThereError(TransportError):

@@ -144,14 +144,15 @@ class SetAside(Struct, frozen=True):
 
 
 class Trim(Struct, frozen=True):
-    """Which predictions the store gives up, oldest first: all whose wall clock was synchronised and older than
-    ``before_wall_ns`` (None: none), and as many as exceed ``bytes_most``. Never those with a number up to ``after`` or
+    """Which predictions the store gives up, oldest first: those of this run older than ``before_mono_ns``, those whose
+    wall clock was synchronised and older than ``before_wall_ns`` (None: none), and as many as exceed ``bytes_most``. Never those with a number up to ``after`` or
     in ``spare``: they are in memory and may be on their way, so only the memory's owner can say what became of them."""
 
     after: int
     bytes_most: int
     before_wall_ns: int | None = None
     spare: Set[int] = frozenset()
+    before_mono_ns: int | None = None
 
 
 class Batch(Struct, frozen=True):
@@ -200,9 +201,10 @@ class RunRow(Struct, frozen=True):
 
 class Opened(Struct, frozen=True):
     """``set_aside``: why an earlier file could not be used and where it lies now; ``unclean``: the row of the last
-    run, where it had no clean stop."""
+    run, where it had no clean stop; ``bytes_most``: what the file system has room for (None: not known)."""
 
     records: int
     bytes: int
     set_aside: str | None = None
     unclean: RunRow | None = None
+    bytes_most: int | None = None

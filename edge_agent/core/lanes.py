@@ -38,6 +38,7 @@ class LaneQueue:
         self.cursor = BEFORE_ALL
         self.end = True  # nothing on the disk lies behind the cursor
         self.loading = False
+        self.readable = True  # False: the disk failed, so nobody can wait for what lies there
         self._rewound: int | None = None  # the lowest number spilled while a page was on its way
 
     def __len__(self) -> int:
@@ -57,7 +58,8 @@ class LaneQueue:
         """Where the oldest record of the backlog waits; None: there is none, or it has to be loaded first."""
         if self.loaded:
             return self.loaded
-        return self.recent if self.recent and self.end and not self.loading else None
+        whole = self.end and not self.loading  # what the disk has is older
+        return self.recent if self.recent and (whole or not self.readable) else None
 
     def spilled(self, entry: Entry) -> None:
         """The entry left the memory; the disk has it."""
@@ -76,6 +78,11 @@ class LaneQueue:
             self.end = False
         self._rewound = None
 
+    def unreadable(self) -> None:
+        """The disk failed: what it has comes later, out of its order, and what is in memory need not wait for it."""
+        self.loading, self.readable = False, False
+
     def start_over(self) -> None:
         """Another file, or the same one opened again: read from its beginning."""
+        self.readable = True
         self.cursor, self.end, self.loading, self._rewound = BEFORE_ALL, False, False, None

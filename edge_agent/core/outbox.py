@@ -14,7 +14,7 @@ from msgspec import Struct
 from edge_agent.core.lanes import Entry, LaneQueue
 from edge_agent.core.ledger import Ledger
 from edge_agent.core.spool import Spool, WallClock
-from edge_agent.limits import PAGE_RECORDS
+from edge_agent.limits import PAGE_BYTES, PAGE_RECORDS
 from edge_agent.outgoing import Batch, Committed, Lane, Loaded, Opened, Record, Trim
 from edge_agent.records import DiscardReason
 
@@ -45,6 +45,7 @@ class Outbox:
         self.ledger = Ledger(boot_id)
         self.bytes = 0  # in memory, on its way to the broker included
         self._bounds = bounds
+        self._disk_most = bounds.disk
         self._spool = Spool(self.ledger, boot_id, expected=durable)
         self._connected = False
         self._predictions, self._events = LaneQueue(), LaneQueue()
@@ -128,8 +129,13 @@ class Outbox:
         """Nothing is on its way any more: all of it is to go out again, in order."""
         flying, self._flying = self._flying, {}
         for entry in sorted(flying.values(), key=lambda entry: entry.number, reverse=True):
-            if not entry.gone:
+            lane = self._lanes[Lane.of(entry.record.kind)]
+            if not entry.gone and not entry.record.retain and entry.number > lane.cursor:
+                lane.recent.appendleft(entry)  # newer than what still waits on the disk
+            elif not entry.gone:
                 self.give_back(entry, now_ns)
+        for lane in self._lanes.values():
+            lane.loaded = deque(sorted(lane.loaded, key=lambda entry: entry.number))
 
     def refuse(self, entry: Entry, reason: str, wall: WallClock, now_ns: int) -> None:
         """The broker will never take it: counted, and set aside for a person to look at."""
@@ -176,7 +182,7 @@ class Outbox:
             "in_flight": len(self._flying),
             "stored": spool.on_disk_only + len(spool.stored),
             "stored_bytes": spool.rows_bytes,
-            "disk": "opening" if spool.opening else "ok" if spool.usable else "failed",
+            "disk": "opening" if spool.opening else "ok" if spool.hoped_for else "failed",
         }
 
     # --- the disk ------------------------------------------------------------------------------------------------
@@ -202,26 +208,37 @@ class Outbox:
         self._shrink(now_ns)
 
     def disk_failed(self) -> None:
-        """A batch or a page did not come through, or the store can't be opened: all waits in memory."""
+        """A batch or a page did not come through, or the store can't be opened: all waits in memory alone."""
         self._spool.failed()
         for lane in self._lanes.values():
-            lane.loading = False
+            lane.unreadable()
         self._release_held()
+
+    def disk_full(self) -> None:
+        """A batch did not come through; what is on the disk can be read."""
+        self._spool.not_written()
+        self._release_held()
+
+    def disk_may_have_room(self) -> None:
+        self._spool.try_again()
 
     def opened(self, store: Opened) -> None:
         """The store can be used, for the first time or again."""
         self._spool.opened(store)
+        if store.bytes_most is not None:
+            self._disk_most = min(self._bounds.disk, store.bytes_most)
         for lane in self._lanes.values():
             lane.start_over()
 
-    def wanted_page(self) -> tuple[Lane, int] | None:
-        """The lane to read on, and the number behind which; at most one page of each lane is under way."""
+    def wanted_page(self) -> tuple[Lane, int, int] | None:
+        """The lane to read on, the number behind which and the bytes at most; one page of each lane at a time."""
         if not (self._connected and self._spool.usable):
             return None
         for lane, queue in reversed(self._lanes.items()):  # events first
-            if not queue.end and not queue.loading and len(queue.loaded) < PAGE_RECORDS:
+            room = self.bytes < self._bounds.memory // 2 and len(queue.loaded) < PAGE_RECORDS
+            if not queue.end and not queue.loading and (room or not queue.loaded):
                 queue.loading = True
-                return lane, queue.cursor
+                return lane, queue.cursor, min(PAGE_BYTES, self._bounds.memory // 4)
         return None
 
     def page(self, lane: Lane, page: Loaded, now_ns: int) -> None:
@@ -288,7 +305,8 @@ class Outbox:
         if lane.loading:
             return None
         oldest_wall_ns = now_ns + wall.offset_ns - self._bounds.age_ns if wall.synced else None
-        return Trim(lane.cursor, self._bounds.disk, oldest_wall_ns, self._spool.in_memory_above(lane.cursor))
+        spare = self._spool.in_memory_above(lane.cursor)
+        return Trim(lane.cursor, self._disk_most, oldest_wall_ns, spare, now_ns - self._bounds.age_ns)
 
     def _release_held(self) -> None:
         """Durability "every": what the disk has may go, and all of it where there is no disk to wait for."""
@@ -314,13 +332,15 @@ class Outbox:
         while self.bytes > self._bounds.memory:
             places = [(lane, place) for lane in self._lanes.values() for place in (lane.loaded, lane.recent, lane.live)]
             lane, waiting = next(((lane, place) for lane, place in places if place), (None, None))
-            if not lane or not waiting or waiting[0].writing:
-                return  # nothing but retained state and what is on its way to the broker or the disk
-            entry = waiting.popleft()
-            if entry.stored:
-                self._spilled(lane, entry)
+            if lane and waiting is lane.loaded and waiting[-1].stored:
+                self._spilled(lane, waiting.pop())  # its end: the disk is read on from there, in order
+            elif lane and waiting and waiting[0].stored:
+                self._spilled(lane, waiting.popleft())
+            elif waiting or self._held:
+                # also what is on its way to the disk: one that stalls may do so for ever
+                self.discard((waiting or self._held).popleft(), DiscardReason.OUTBOX_FULL, now_ns)
             else:
-                self.discard(entry, DiscardReason.OUTBOX_FULL, now_ns)
+                return  # nothing but retained state and what is on its way to the broker
 
     def _forget(self, entry: Entry, now_ns: int) -> None:
         """It left for good: out of the memory, and out of the disk where it is there."""

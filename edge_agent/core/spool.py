@@ -32,7 +32,8 @@ class Spool:
 
     def __init__(self, ledger: Ledger, boot_id: str, *, expected: bool) -> None:
         self.opening = expected
-        self.usable = False
+        self.usable = False  # it can be read, and written unless it is full
+        self.full = False
         self.stored: dict[int, Entry] = {}  # on the disk and in memory
         self.rows = self.rows_bytes = 0
         self._ledger = ledger
@@ -51,7 +52,7 @@ class Spool:
     @property
     def hoped_for(self) -> bool:
         """Whether it makes sense to wait for the disk."""
-        return self.usable or self.opening
+        return (self.usable and not self.full) or self.opening
 
     @property
     def on_disk_only(self) -> int:
@@ -101,7 +102,7 @@ class Spool:
 
     def due(self, now_ns: int, *, pressed: bool) -> bool:
         """Whether a commit should begin. ``pressed``: much waits in memory, or something waits for the disk alone."""
-        if not self.usable or self._batch is not None:
+        if not self.usable or self.full or self._batch is not None:
             return False
         if self._checkpoint_ns is None or now_ns - self._checkpoint_ns >= CHECKPOINT_NS or self._urgent:
             return True
@@ -151,10 +152,15 @@ class Spool:
         self._ledger.trimmed(result.trimmed)
 
     def failed(self) -> None:
+        """The disk can't be used, and the batch under way did not come through."""
+        self.opening = self.usable = False
+        self.not_written()
+
+    def not_written(self) -> None:
         """The batch did not come through: all is as it was before."""
+        self.full = True
         batch, self._batch = self._batch, None
         writing, self._writing = self._writing, []
-        self.opening = self.usable = False
         self._deletes_writing = frozenset()
         for entry in writing:
             entry.writing = False
@@ -170,8 +176,13 @@ class Spool:
         if store.set_aside and self._was_open:
             self._begin_anew()
         self.opening, self.usable, self._was_open = False, True, True
-        self._checkpoint_ns = None  # what was counted meanwhile goes in soon
+        self.try_again()
         self.rows, self.rows_bytes = store.records, store.bytes
+
+    def try_again(self) -> None:
+        """There may be room again; what was counted meanwhile goes in soon."""
+        self.full = False
+        self._checkpoint_ns = None
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -185,9 +196,9 @@ class Spool:
             entry.stored = False
             self._ledger.stored(entry.record, -1)
         self._ledger.begin_anew()
-        for entry in in_memory:
-            self._ledger.known_of(entry.record)
         self._unstored = _in_order([*in_memory, *self._unstored.values()])
+        for entry in self._unstored.values():  # not only those from memory: the file before may have gone as well
+            self._ledger.known_of(entry.record)
         self.stored, self._deletes = {}, {}
 
 

@@ -63,6 +63,19 @@ class Topics(Struct, frozen=True):
         return self._of("response", command)
 
     @property
+    def update_status(self) -> str:
+        return self._of("update", "status")
+
+    @property
+    def update_hold(self) -> str:
+        return self._of("update", "hold")
+
+    @property
+    def update_bells(self) -> tuple[str, str]:
+        """This device's, and that of the whole fleet."""
+        return self._of("update", "bell"), "/".join((self.base, "_fleet", "update", "bell"))
+
+    @property
     def set_filter(self) -> str:
         return self._of("set", "+", "+")
 

@@ -85,13 +85,14 @@ class Lanes:
         trimmed: dict[CountKey, dict[str, int]] = {}
         position = self._base + trim.after
         total += changes.bytes
-        expiring, before = trim.before_wall_ns is not None, trim.before_wall_ns or 0
+        expiring = trim.before_wall_ns is not None or trim.before_mono_ns is not None
+        own, before = self.run(self._boot_id), (trim.before_wall_ns, trim.before_mono_ns)
         while True:
             last, spared = position, []
             page = self._connection.execute(
-                "SELECT rank, run, route, coalesce(length(body), 0), clock_synced AND wall_ns < ? FROM prediction "
-                "WHERE rank > ? ORDER BY rank LIMIT ?",
-                (before, position, _PAGE),
+                "SELECT rank, run, route, coalesce(length(body), 0), (clock_synced AND coalesce(wall_ns < ?, 0)) "
+                "OR (run = ? AND coalesce(since_ns < ?, 0)) FROM prediction WHERE rank > ? ORDER BY rank LIMIT ?",
+                (before[0], own, before[1], position, _PAGE),
             )
             with contextlib.closing(page):
                 for rank, run, route, size, expired in page:

@@ -81,14 +81,19 @@ def is_damage(error: sqlite3.Error) -> bool:
     return type(error) is sqlite3.DatabaseError or any(words in str(error) for words in _DAMAGE)
 
 
-def storage_error(path: Path, error: sqlite3.Error | OSError) -> StorageError:
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether there is only no room."""
+    return "database or disk is full" in str(error)
+
+
+def storage_error(path: Path, error: sqlite3.Error | OSError, *, readable: bool = False) -> StorageError:
     """In the disk's own words, with the path and what to do."""
     if isinstance(error, OSError):
         return StorageError(f"{path}: {error.strerror or error}; the outbox needs a folder and file that it can write")
     if is_damage(error):
         return StorageError(f"{path}: {error}; the file is damaged, a new one takes its place", damaged=True)
     advice = next((advice for words, advice in _ADVICE.items() if words in str(error)), "is the disk in order?")
-    return StorageError(f"{path}: {error}; {advice}")
+    return StorageError(f"{path}: {error}; {advice}", readable=readable)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -105,7 +110,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         connection.text_factory = lambda text: text.decode("utf-8", "replace")
         for setting in _SETTINGS:
             connection.execute(setting)
-        _check_owner(connection)
+        _check_owner(connection, path)
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StorageError(f"{path}: this file system can't hold SQLite's log; put [outbox] path on a local disk")
@@ -136,15 +141,21 @@ def _make_schema(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _check_owner(connection: sqlite3.Connection) -> None:
-    """Before anything is written: whose file it is, and of which version. A new file has neither."""
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Before anything is written: whose file it is, and of which version. A new file has neither. Another program's
+    stays where it is, and so does a later version's, whose records a later edge-agent will deliver."""
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if (tables, application, version) == (0, 0, 0):
         return
     if application != APPLICATION_ID:
-        raise DamageError("is another program's database")
+        raise StorageError(f"{path} is another program's database; set [outbox] path to a file of its own")
+    if version > VERSION:
+        raise StorageError(
+            f"{path} was made by a later edge-agent (version {version}, this one knows {VERSION}); "
+            "install that one, or set [outbox] path to another file"
+        )
     if version != VERSION:
         raise DamageError(f"has version {version} of the outbox's schema, this program knows {VERSION}")
 

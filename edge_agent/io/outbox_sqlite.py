@@ -11,6 +11,7 @@ import copy
 import fcntl
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -21,9 +22,20 @@ from edge_agent.errors import StorageError
 from edge_agent.io.clock import SystemClock
 from edge_agent.io.outbox_lanes import Lanes, highest_rank
 from edge_agent.io.outbox_ledger import Changes, forget_old_runs, keep_refused, read_runs, read_totals, write_off
-from edge_agent.io.outbox_schema import DamageError, is_damage, open_database, set_aside, storage_error, sync_folder
+from edge_agent.io.outbox_schema import (
+    DamageError,
+    companions,
+    is_damage,
+    is_full,
+    open_database,
+    set_aside,
+    storage_error,
+    sync_folder,
+)
 from edge_agent.outgoing import Batch, Committed, Count, CountKey, Lane, Loaded, Opened
 from edge_agent.ports import Clock
+
+Trimmed = Mapping[CountKey, Mapping[str, int]]
 
 EMPTY_BYTES_MOST: Final = 4 * 2**20  # an empty file larger than that gives its pages back
 
@@ -31,9 +43,9 @@ EMPTY_BYTES_MOST: Final = 4 * 2**20  # an empty file larger than that gives its 
 class SqliteOutbox:
     """``ports.OutboxStore`` in the file at ``path``.
 
-    After any StorageError of ``commit`` or ``load`` the file is closed, and nothing of the call has happened as far as
-    the ledger can tell: the caller hands the same over again after ``open``, which it calls when it sees fit. The
-    lock stays held until ``close``.
+    After a StorageError of ``commit`` or ``load`` the file is closed (unless the disk is only full: ``readable``), and
+    nothing of the call has happened as far as the ledger can tell: the caller hands the same over again after ``open``,
+    which it calls when it sees fit. The lock stays held until ``close``.
     """
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
@@ -43,13 +55,16 @@ class SqliteOutbox:
         self._connection: sqlite3.Connection | None = None
         self._lanes: Lanes | None = None
         self._boot_id = ""
+        self._aside: str | None = None  # an earlier file was put aside, and nobody has been told yet
         self._damage: str | None = None  # what commit or load found: the check of a large file would not find it again
         self._base = 0  # the rank of this run's number 0
         self._commits = 0  # of this run, as the file has it
         self._records = self._bytes = 0
         # counts whose commit failed and still reached the disk: taken off again by the next one
         self._owed: Mapping[CountKey, Count] = {}
-        self._doubtful: tuple[int, Mapping[CountKey, Count]] | None = None
+        self._owed_rows: list[int] = []  # and the numbers of its rows: some may have left the outbox since
+        self._untold: Trimmed = {}  # what it gave up, for the next answer
+        self._doubtful: tuple[int, Mapping[CountKey, Count], list[int], Trimmed] | None = None
 
     def open(self, boot_id: str) -> Opened:
         """Open or make the file, check it, begin the ledger's row of this run. A file that can't be used is put
@@ -61,7 +76,7 @@ class SqliteOutbox:
             try:
                 if self._damage is not None:
                     raise DamageError(self._damage)
-                return self._start()
+                return self._told(self._start())
             except DamageError as error:
                 reason = str(error)
             except sqlite3.Error as error:
@@ -71,7 +86,8 @@ class SqliteOutbox:
             self._disconnect()
             aside = set_aside(self._path, self._wall_ns)
             self._damage = None
-            return msgspec.structs.replace(self._start(), set_aside=f"{self._path} {reason}; it is kept as {aside}")
+            self._aside = f"{self._path} {reason}; it is kept as {aside}"
+            return self._told(self._start())
         except DamageError as error:
             self._disconnect()
             raise StorageError(f"{self._path}: the new file {error}; is the disk in order?", damaged=True) from error
@@ -79,27 +95,35 @@ class SqliteOutbox:
             self._disconnect()
             raise storage_error(self._path, error) from error
 
+    def _told(self, opened: Opened) -> Opened:
+        """The new file may be made at a later attempt than the one that put the old file aside."""
+        aside, self._aside = self._aside, None
+        return msgspec.structs.replace(opened, set_aside=aside) if aside else opened
+
     def commit(self, batch: Batch) -> Committed:
         """The whole batch in one transaction, on the disk when it returns. Raises StorageError."""
         with self._using() as (connection, lanes):
             connection.execute("BEGIN IMMEDIATE")
             changes = Changes()
+            lanes.remove(self._owed_rows, changes)
             lanes.insert(batch.insert, changes)
             lanes.remove(batch.delete, changes)
             for sign, counts in ((1, batch.counts), (-1, self._owed)):
                 for (boot_id, stream), count in counts.items():
                     if stream:
                         changes[lanes.run(boot_id), stream].count(count, sign)
-            trimmed = lanes.trim(batch.trim, self._bytes, changes) if batch.trim else {}
+            trimmed: Trimmed = lanes.trim(batch.trim, self._bytes, changes) if batch.trim else {}
             keep_refused(connection, batch.aside)
             changes.write(connection)
             connection.execute(
                 "UPDATE run SET checkpoint_wall_ns = ?, clean = ?, commits = ? WHERE boot_id = ?",
                 (self._wall_ns(), batch.clean, self._commits + 1, self._boot_id),
             )
-            self._doubtful = (self._commits + 1, copy.deepcopy(dict(batch.counts)))
+            rows = [kept.number for kept in batch.insert]
+            self._doubtful = (self._commits + 1, copy.deepcopy(dict(batch.counts)), rows, trimmed)
             connection.execute("COMMIT")
-            self._doubtful, self._owed = None, {}
+            trimmed = _sum(self._untold, trimmed)
+            self._doubtful, self._owed, self._owed_rows, self._untold = None, {}, [], {}
             self._commits += 1
             self._records += changes.stored
             self._bytes += changes.bytes
@@ -172,13 +196,20 @@ class SqliteOutbox:
         connection.execute("COMMIT")
         if self._records == 0:
             self._give_pages_back(connection)
-        return Opened(self._records, self._bytes, unclean=unclean)
+        return Opened(self._records, self._bytes, unclean=unclean, bytes_most=self._bytes_most())
+
+    def _bytes_most(self) -> int:
+        """Half of the room that there is: the log needs some beside the file, and so does everybody else. Never less
+        than what is there already: another program that fills the disk must not cost records."""
+        own = sum(file.stat().st_size for file in companions(self._path) if file.exists())
+        system = os.statvfs(self._path.parent)
+        return max(own, (own + system.f_bavail * system.f_frsize) // 2)
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """A new row for this run, which comes after all that the file holds."""
         highest = highest_rank(connection)
         self._base = 0 if highest is None else highest + 1
-        self._owed, self._doubtful, self._commits = {}, None, 0
+        self._owed, self._owed_rows, self._untold, self._doubtful, self._commits = {}, [], {}, None, 0
         now = self._wall_ns()
         connection.execute(
             "INSERT INTO run(boot_id, base, commits, started_wall_ns, checkpoint_wall_ns, clock_synced, clean) "
@@ -193,7 +224,8 @@ class SqliteOutbox:
         self._base, self._commits = row
         if self._doubtful is not None and self._doubtful[0] == self._commits:
             # its sync failed, and the log that was read anew holds it all the same
-            self._owed = self._doubtful[1]
+            _, self._owed, self._owed_rows, trimmed = self._doubtful
+            self._untold = _sum(self._untold, trimmed)
         self._doubtful = None
         connection.execute("UPDATE run SET clean = 0 WHERE boot_id = ?", own)
 
@@ -205,6 +237,8 @@ class SqliteOutbox:
         try:
             yield self._connection, self._lanes
         except BaseException as error:
+            if isinstance(error, sqlite3.OperationalError) and is_full(error) and self._rolled_back():
+                raise storage_error(self._path, error, readable=True) from error
             self._disconnect()
             if isinstance(error, DamageError):
                 self._damage = str(error)
@@ -213,6 +247,19 @@ class SqliteOutbox:
                 self._damage = f"is damaged ({error})" if is_damage(error) else None
                 raise storage_error(self._path, error) from error
             raise
+
+    def _rolled_back(self) -> bool:
+        """Whether the connection is as it was before the transaction that found no room."""
+        connection = self._connection
+        assert connection is not None  # for the type checker: _using has looked
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._lanes = Lanes(connection, self._boot_id, self._base)
+        except sqlite3.Error:
+            return False
+        self._doubtful = None
+        return True
 
     def _disconnect(self) -> None:
         connection, self._connection, self._lanes = self._connection, None, None
@@ -237,3 +284,7 @@ class SqliteOutbox:
 
     def _wall_ns(self) -> int:
         return self._clock.wall_ns(self._clock.monotonic_ns())
+
+
+def _sum(one: Trimmed, other: Trimmed) -> Trimmed:
+    return {key: dict(Counter(one.get(key, {})) + Counter(other.get(key, {}))) for key in {**one, **other}}

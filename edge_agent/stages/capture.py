@@ -156,7 +156,8 @@ class CameraWorker(Worker):
 
     def _note_size(self, width: int, height: int) -> None:
         before, self._size = self._size, (width, height)
-        if before is not None and before != self._size:
+        pictures = not self._camera.live  # each of a folder has a size of its own
+        if before is not None and before != self._size and not pictures:
             text = f"frames are {width}x{height} now, {before[0]}x{before[1]} before"
             self.services.emit(Event("camera_changed", "info", self.camera_name, text))
 

@@ -19,10 +19,10 @@ from edge_agent.outgoing import Kind, Record, Refusal
 from edge_agent.ports import Broker
 from edge_agent.records import DiscardReason
 from edge_agent.stages.delivery import Delivery
-from edge_agent.stages.pipeline import Inference
+from edge_agent.stages.inference import Inference
 from edge_agent.stages.results import ResultStage
 from edge_agent.stages.stop import StopPlan
-from edge_agent.stages.storage import Failed, Page, StorageWorker, Usable, Written
+from edge_agent.stages.storage import Failed, Full, Page, Room, StorageWorker, Usable, Written
 from edge_agent.stages.worker import Services, Worker
 
 TICK_S = 0.25  # how late a commit may begin
@@ -128,7 +128,7 @@ class Publisher(Worker):
         self._queue.put(_Reset())
 
     def stored(self, answer: object) -> None:
-        """From the storage's thread: Usable, Written, Page or Failed."""
+        """From the storage's thread: Usable, Written, Page, Failed, Full or Room."""
         self._queue.put(answer)
 
     def closing(self) -> None:
@@ -187,7 +187,7 @@ class Publisher(Worker):
             self._outbox.put(item, now_ns)
         elif isinstance(item, _Connection):
             self._connect(item.up)
-        elif isinstance(item, (Usable, Written, Page, Failed)):
+        elif isinstance(item, (Usable, Written, Page, Failed, Full, Room)):
             self._stored(item, now_ns)
         elif isinstance(item, _Reset):
             self._outbox.reset(now_ns)
@@ -272,7 +272,7 @@ class Publisher(Worker):
         while not self._plan and (page := self._outbox.wanted_page()) is not None:
             self._storage.load(*page, self._generation)
 
-    def _stored(self, answer: Usable | Written | Page | Failed, now_ns: int) -> None:
+    def _stored(self, answer: Usable | Written | Page | Failed | Full | Room, now_ns: int) -> None:
         if isinstance(answer, Usable):
             self._generation = answer.generation
             self._outbox.opened(answer.store)
@@ -280,10 +280,14 @@ class Publisher(Worker):
             self._outbox.committed(answer.result, now_ns)
         elif isinstance(answer, Page):
             self._outbox.page(answer.lane, answer.loaded, now_ns)
+        elif isinstance(answer, Full):
+            self._outbox.disk_full()
+        elif isinstance(answer, Room):
+            self._outbox.disk_may_have_room()
         else:
             self._generation = None
             self._outbox.disk_failed()
-        if self._plan:
+        if self._plan and isinstance(answer, (Written, Failed)):
             self._plan.answered(isinstance(answer, Written))
 
     # --- the end -------------------------------------------------------------------------------------------------

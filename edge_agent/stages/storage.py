@@ -43,13 +43,22 @@ class Failed(Struct, frozen=True):
     """Nothing of what was asked and not answered has happened."""
 
 
+class Full(Struct, frozen=True):
+    """The commit under way has not happened; what is there can be read."""
+
+
+class Room(Struct, frozen=True):
+    """After Full: a commit is worth trying again."""
+
+
 class _Job(Struct, frozen=True):
     generation: int
     run: Callable[[], object]
 
 
 class StorageWorker(Worker):
-    """Runs one ``ports.OutboxStore``; ``answer`` takes Usable, Written, Page and Failed, on this thread."""
+    """Runs one ``ports.OutboxStore``; ``answer`` takes Usable, Written, Page, Failed, Full and Room, on this
+    thread."""
 
     outlives_stopping = True
 
@@ -67,6 +76,7 @@ class StorageWorker(Worker):
         self._generation = 0
         self._open = self._was_open = False
         self._said_failed = False
+        self._full_until_ns: int | None = None
         self._ending = False
         self._backoff = Backoff(limits.DISK_FIRST_S, limits.DISK_LAST_S)
 
@@ -75,8 +85,8 @@ class StorageWorker(Worker):
     def commit(self, batch: Batch, generation: int) -> None:
         self._queue.put(_Job(generation, lambda: self._commit(batch)))
 
-    def load(self, lane: Lane, after: int, generation: int) -> None:
-        self._queue.put(_Job(generation, lambda: self._load(lane, after)))
+    def load(self, lane: Lane, after: int, bytes_most: int, generation: int) -> None:
+        self._queue.put(_Job(generation, lambda: self._load(lane, after, bytes_most)))
 
     def finish(self) -> None:
         """Close the store after the jobs that wait, and end."""
@@ -91,6 +101,9 @@ class StorageWorker(Worker):
             if not self._open and wait_s <= 0:
                 wait_s = self._try_to_open()
             before_ns = self.clock.monotonic_ns()
+            if self._full_until_ns is not None and before_ns >= self._full_until_ns:
+                self._full_until_ns = None
+                self._answer(Room())
             self._next_job(1.0 if self._open else min(1.0, wait_s))
             wait_s -= (self.clock.monotonic_ns() - before_ns) / 1e9
 
@@ -139,17 +152,23 @@ class StorageWorker(Worker):
             self._say("outbox_restored", "info", "the disk takes records again")
         return Written(result)
 
-    def _load(self, lane: Lane, after: int) -> Page:
-        return Page(lane, self._store.load(lane, after, limits.PAGE_RECORDS, limits.PAGE_BYTES))
+    def _load(self, lane: Lane, after: int, bytes_most: int) -> Page:
+        return Page(lane, self._store.load(lane, after, limits.PAGE_RECORDS, bytes_most))
 
     def _failed(self, error: StorageError) -> None:
-        self._fail()
+        if error.readable:
+            self._full_until_ns = self.clock.monotonic_ns() + round(self._backoff.next(random.random()) * 1e9)
+            self._answer(Full())
+        else:
+            self._fail()
         if not self._said_failed:  # one event for a row of failures
             self._said_failed = True
-            self._say("outbox_degraded", "error", f"{error}; until it works again, all waits in memory alone")
+            detail = str(error).removeprefix(self._where).lstrip(": ")  # the event's subject says it
+            self._say("outbox_degraded", "error", f"{detail}; until it works again, all waits in memory alone")
 
     def _fail(self) -> None:
         self._open = False
+        self._full_until_ns = None
         self._generation += 1
         self._store.close()
         self._answer(Failed())

@@ -45,14 +45,17 @@ class Site:
         if batch is not None:
             self.jobs.append(lambda: self._commit(batch))
         while (wanted := self.outbox.wanted_page()) is not None:
-            lane, after = wanted
+            lane, after, _bytes = wanted
             self.jobs.append(lambda lane=lane, after=after: self._load(lane, after))
 
     def step(self) -> None:
         """Do the oldest job, and answer."""
         try:
             self.jobs.pop(0)()
-        except StorageError:
+        except StorageError as error:
+            if error.readable:
+                self.outbox.disk_full()
+                return
             self.jobs.clear()
             self.outbox.disk_failed()
 
@@ -291,6 +294,111 @@ def test_a_refused_message_leaves_the_disk_and_is_set_aside() -> None:
     assert here.store.adds_up()
 
 
+def test_what_is_in_memory_does_not_wait_for_a_disk_that_fails() -> None:
+    here = site()
+    put(here, "early")
+    here.later(limits.STORE_AFTER_S)
+    here.settle()
+    here.store.broken = True
+    put(here, "a", "b")
+    put(here, "alarm", kind=Kind.ALARM)
+    here.later(limits.STORE_AFTER_S)
+    here.settle()
+    here.outbox.connected(True)
+    put(here, "live")
+    assert sorted(here.send()) == ["a", "alarm", "b", "live"]
+    here.store.broken = False
+    here.open()
+    here.settle()
+    assert here.send() == ["early"]
+    assert here.store.adds_up()
+
+
+def test_what_lies_on_a_full_disk_is_delivered_in_order() -> None:
+    here = site()
+    put(here, "a", "b")
+    here.later(limits.STORE_AFTER_S)
+    here.settle()
+    here.store.full = True
+    put(here, "c", "d")
+    here.later(limits.STORE_AFTER_S)
+    here.settle()
+    assert here.outbox.report()["disk"] == "failed"
+    here.outbox.connected(True)
+    here.settle()
+    assert here.send() == ["a", "b", "c", "d"]
+    assert sorted(here.store.rows) == [0, 1]  # there is no room to say that they are gone
+    here.store.full = False
+    here.outbox.disk_may_have_room()
+    here.settle()
+    assert here.store.rows == {}
+    assert here.store.adds_up()
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_the_memory_is_bounded_while_a_commit_hangs(every: bool) -> None:
+    size = record("00000").size
+    here = site(memory=20 * size, every=every)
+    here.outbox.connected(True)
+    for number in range(200):
+        put(here, f"{number:05}")
+        here.later(0.05)
+        here.ask()
+        assert here.outbox.bytes <= 20 * size
+    here.settle()
+    counts = here.outbox.ledger.report()[STREAM]
+    assert counts["discarded"]["outbox_full"] + counts["memory"] + counts["stored"] == 200
+    assert here.store.adds_up()
+
+
+def test_large_records_of_the_backlog_fit_into_the_memory_and_keep_their_order() -> None:
+    here = site(memory=20 * 1024)
+    for number in range(100):
+        put(here, f"{number:05}" + 1000 * "x")
+        here.later(limits.STORE_AFTER_S)
+        here.settle()
+    here.outbox.connected(True)
+    here.settle()
+    assert here.outbox.bytes <= 20 * 1024
+    assert [body[:5] for body in here.send()] == [f"{number:05}" for number in range(100)]
+
+
+def test_a_file_that_is_damaged_twice_still_knows_what_earlier_runs_left() -> None:
+    before = site()
+    put(before, "a", "b")
+    before.ask(clean=True)
+    before.settle()
+    here = site(before.store, "second")
+    here.outbox.connected(True)
+    here.settle()
+    for _ in range(2):  # the second time before the first commit
+        here.store.damaged = True
+        here.outbox.disk_failed()
+        here.open()
+    here.settle()
+    assert here.store.counts["boot", STREAM].produced == 2
+    assert here.store.adds_up()
+
+
+def test_the_backlog_keeps_its_order_when_the_broker_forgets_what_was_under_way() -> None:
+    here = site()
+    put(here, *(f"old{number}" for number in range(6)))
+    here.later(limits.STORE_AFTER_S)
+    here.settle()
+    here.outbox.connected(True)
+    here.settle()
+    put(here, "live6", "live7")
+    for token in range(4):
+        entry = here.outbox.take(here.now_ns)
+        assert entry is not None
+        here.outbox.sent(token, entry)
+    here.outbox.connected(False)
+    here.outbox.reset(here.now_ns)
+    here.outbox.connected(True)
+    here.settle()
+    assert here.send() == ["old0", "old1", "old2", "old3", "old4", "old5", "live6", "live7"]
+
+
 class Life(RuleBasedStateMachine):
     """Anything may happen in any order. Every prediction is acknowledged or discarded exactly once by one run, and what
     the store's ledger has counted adds up at each commit; after a crash nothing that was stored is missing."""
@@ -377,6 +485,12 @@ class Life(RuleBasedStateMachine):
     def disk_fails_or_works_again(self, broken: bool) -> None:
         self.store.broken = broken
 
+    @rule(full=st.booleans())
+    def disk_fills_or_has_room(self, full: bool) -> None:
+        self.store.full = full
+        if not full:
+            self.here.outbox.disk_may_have_room()
+
     @precondition(lambda self: not self.here.jobs)
     @rule()
     def damage(self) -> None:
@@ -386,7 +500,7 @@ class Life(RuleBasedStateMachine):
     @rule(every=st.booleans())
     def crash(self, every: bool) -> None:
         self.crashed = True
-        self.store.broken = False
+        self.store.broken = self.store.full = False
         self.start(every)
 
     @invariant()
@@ -408,7 +522,8 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         """All goes well from here on: everything that was not discarded arrives, once for each run."""
         here = self.here
-        self.store.broken = False
+        self.store.broken = self.store.full = False
+        here.outbox.disk_may_have_room()
         while here.jobs:
             here.step()
         if not here.outbox._spool.usable:

@@ -22,7 +22,7 @@ from tests.fleet.payloads import DEVICE, TOPIC, encoded, event, info, prediction
 from tests.simulators.broker import Mosquitto, free_port
 from tests.simulators.waiting import wait_for
 
-UNLIMITED = "max_queued_messages 0\n"  # mosquitto drops what exceeds 1000 waiting messages otherwise
+UNLIMITED = "max_queued_messages 1000000\n"  # mosquitto drops what exceeds 1000 waiting messages otherwise
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -215,8 +216,6 @@ def garbage(path: Path, what: str) -> None:
     [
         ("noise", "file is not a database"),
         ("text", "file is not a database"),
-        ("newer version", "has version 9 of the outbox's schema, this program knows 1"),
-        ("other program", "is another program's database"),
         ("lost table", "has other tables"),
         ("other column", "has other tables"),
         ("text for a number", "'many' where a number belongs"),
@@ -239,6 +238,23 @@ def test_a_file_that_cannot_be_used_is_put_aside_and_a_new_one_made(tmp_path: Pa
     store.commit(Batch(insert=[prediction(-3), prediction(0, "run-3")]))
     assert numbers(store) == [-3, 0]
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [("newer version", "was made by a later edge-agent (version 9"), ("other program", "is another program's database")],
+)
+def test_a_file_that_is_somebody_elses_stays_where_it_is(tmp_path: Path, what: str, reason: str) -> None:
+    path = tmp_path / "outbox.sqlite"
+    garbage(path, what)
+    content = path.read_bytes()
+    store = SqliteOutbox(path, StillClock())
+    for _ in range(2):
+        with pytest.raises(StorageError, match=re.escape(reason)):
+            store.open("run-3")
+    store.close()
+    assert path.read_bytes() == content
+    assert not list(tmp_path.glob("*damaged*"))
 
 
 def test_a_log_of_garbage_is_ignored(path: Path, store: SqliteOutbox) -> None:

@@ -36,7 +36,7 @@ LINE = belt(FPS) + REST
 FAST_LINE = belt(FAST_FPS) + REST
 EVERY = '[outbox]\ndurability = "every"\n'
 NOTICING = 'keepalive = "1s"'  # so that a silent broker is noticed soon
-KEEPS_ALL = "max_queued_messages 0\nmax_inflight_messages 0\n"  # mosquitto drops what its subscribers are too slow for
+KEEPS_ALL = "max_queued_messages 1000000\nmax_inflight_messages 0\n"  # mosquitto drops what its subscribers are too slow for
 STOP_S = 5
 NOISE_S = 3  # a busy machine's, over what is promised
 LOST_MOST_S = 5.0  # durability "batch"
@@ -217,7 +217,7 @@ def test_a_broker_that_refuses_the_daemon_gets_everything_once_it_is_allowed(
 def test_a_slow_broker_gets_everything_in_order(
     tmp_path: Path, daemon: StartDaemon, manager: ServiceManager, outbox: Path
 ) -> None:
-    broker = Mosquitto(tmp_path / "broker", "max_queued_messages 0\n")  # 20 in flight
+    broker = Mosquitto(tmp_path / "broker", "max_queued_messages 1000000\n")  # 20 in flight
     broker.start()
     subscriber = Subscriber(broker.port)
     with Link(broker.port) as link:

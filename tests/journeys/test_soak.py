@@ -38,7 +38,7 @@ SETTLED = 1 / 12  # of the run: five minutes of an hour; what grew until then ma
 GROWTH_MOST_MB = 15.0  # after that; what waits through a fault, and the allocator's holes that it leaves
 # Writing its whole queue down at each message (autosave_on_changes) is too much for mosquitto at this rate, so here it
 # is stopped; that a killed one costs nothing is test_nothing_lost.py's.
-KEEPS_ALL = "max_queued_messages 0\nmax_inflight_messages 0\nautosave_on_changes false\nautosave_interval 1800\n"
+KEEPS_ALL = "max_queued_messages 1000000\nmax_inflight_messages 0\nautosave_on_changes false\nautosave_interval 1800\n"
 DESCRIPTORS_MORE = 2  # SQLite's log and a connection come and go
 GAPS = (sys.executable, "-m", "fleet", "gaps", "--json", "--db")
 Fault = Callable[[], Callable[[], object]]

@@ -13,14 +13,15 @@ from edge_agent.records import DiscardReason
 
 
 class StoreModel:
-    """Implements ``ports.OutboxStore``. ``broken``: every call fails; ``damaged``: the next open finds a bad file."""
+    """Implements ``ports.OutboxStore``. ``broken``: every call fails; ``full``: commits do; ``damaged``: the next
+    open finds a bad file."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Kept] = {}
         self.counts: dict[CountKey, Count] = {}
         self.refused: list[str] = []
         self.clean = False
-        self.broken = self.damaged = False
+        self.broken = self.full = self.damaged = False
         self._base = 0
         self._boot_id = ""
 
@@ -37,6 +38,8 @@ class StoreModel:
 
     def commit(self, batch: Batch) -> Committed:
         self._check()
+        if self.full:
+            raise StorageError("the disk is full", readable=True)
         for kept in batch.insert:
             self.rows[self._base + kept.number] = kept
             self._count(kept).stored += 1
