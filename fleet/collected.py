@@ -76,6 +76,7 @@ class Collected:
         """Every stream, whole or not, by device and run, with what is missing of it. A stream that the device speaks of
         but of which nothing was received is among them."""
         told = self._told(device, boot_id)
+        latest = dict(self._rows("SELECT device, boot_id FROM ledger ORDER BY rowid"))
         query = (
             "SELECT id, device, boot_id, name, duplicates, conflicts FROM stream"
             " WHERE (?1 IS NULL OR device = ?1) AND (?2 IS NULL OR boot_id = ?2) ORDER BY device, id"
@@ -83,11 +84,13 @@ class Collected:
         for number, *names, duplicates, conflicts in self._rows(query, device, boot_id):
             key = StreamKey(*names)
             word = told.get((key.device, key.boot_id), {}).pop(key.stream, None)
-            yield find_gaps(key, self._seqs(number), word, duplicates=duplicates, conflicts=conflicts)
+            ended = latest.get(key.device, key.boot_id) != key.boot_id
+            yield find_gaps(key, self._seqs(number), word, duplicates=duplicates, conflicts=conflicts, ended=ended)
         for (of_device, of_boot), streams in told.items():
             for stream, word in streams.items():
                 if word.produced:
-                    yield find_gaps(StreamKey(of_device, of_boot, stream), (), word)
+                    ended = latest[of_device] != of_boot
+                    yield find_gaps(StreamKey(of_device, of_boot, stream), (), word, ended=ended)
 
     def _told(self, device: str | None, boot_id: str | None) -> dict[tuple[str, str], dict[str, Told]]:
         query = (

@@ -68,9 +68,16 @@ class _Holes:
 
 
 def find_gaps(
-    key: StreamKey, pages: Iterable[Sequence[int]], told: Told | None, *, duplicates: int = 0, conflicts: int = 0
+    key: StreamKey,
+    pages: Iterable[Sequence[int]],
+    told: Told | None,
+    *,
+    duplicates: int = 0,
+    conflicts: int = 0,
+    ended: bool = False,
 ) -> StreamGaps:
-    """``pages`` hold every seq that was received, each once, ascending over all pages. Constant memory."""
+    """``pages`` hold every seq that was received, each once, ascending over all pages; ``ended``: a later run of the
+    device is known. Constant memory."""
     produced = told.produced if told else 0
     holes = _Holes(produced)
     received, first, following = 0, None, 0  # following: the next number if nothing is missing
@@ -89,7 +96,7 @@ def find_gaps(
     if produced > following:
         holes.add(following, produced - 1)
     # Of what it made after its last word the device has said nothing: that explains no gap there
-    explained = min(holes.covered, told.not_delivered()) if told else 0
+    explained = min(holes.covered, told.not_delivered(ended=ended)) if told else 0
     return StreamGaps(
         key=key,
         received=received,

@@ -45,8 +45,10 @@ class Told(Struct, frozen=True):
     memory: Count = 0  # in its memory, or on its way
     discarded: dict[str, Count] = field(default_factory=dict)  # by reason
 
-    def not_delivered(self) -> int:
-        return self.stored + self.memory + sum(self.discarded.values())
+    def not_delivered(self, *, ended: bool = False) -> int:
+        """``ended``: a later run of the device was heard of, so this one has no memory any more: what was there is on
+        the disk, and comes, or is lost."""
+        return self.stored + (0 if ended else self.memory) + sum(self.discarded.values())
 
 
 class Sequenced(Struct, frozen=True):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from edge_agent import limits
 from edge_agent.core.backoff import Backoff
+from edge_agent.core.lanes import Entry
 from edge_agent.core.outbox import Outbox
 from edge_agent.core.spool import WallClock
 from edge_agent.core.wire import seal
@@ -25,6 +26,7 @@ class Delivery:
         self._outbox = outbox
         self._refused = refused
         self._clock = clock
+        self.refused_topics: set[str] = set()  # of retained state
         self._broker: Broker | None = None
         self._connected_ns: int | None = None
         self._paused_until_ns = 0  # the broker asked for patience
@@ -74,8 +76,7 @@ class Delivery:
                     record.topic, self._seal(record), qos=record.qos, retain=record.retain, expiry_s=record.expiry_s
                 )
             except RefusedError as error:
-                self._outbox.refuse(entry, str(error), self.wall(), now_ns)
-                self._refused(record.topic, str(error))
+                self._refuse(entry, str(error), now_ns)
             except TransportError:
                 self._outbox.give_back(entry, now_ns)
                 break
@@ -93,11 +94,16 @@ class Delivery:
             return
         now_ns = self._clock.monotonic_ns()
         if refusal.for_good:
-            self._outbox.refuse(entry, refusal.reason, self.wall(), now_ns)
-            self._refused(entry.record.topic, refusal.reason)
+            self._refuse(entry, refusal.reason, now_ns)
         else:
             self._outbox.give_back(entry, now_ns)
             self._paused_until_ns = now_ns + round(self._patience.next(random.random()) * 1e9)
+
+    def _refuse(self, entry: Entry, reason: str, now_ns: int) -> None:
+        self._outbox.refuse(entry, reason, self.wall(), now_ns)
+        if entry.record.retain:
+            self.refused_topics.add(entry.record.topic)
+        self._refused(entry.record.topic, reason)
 
     def wall(self) -> WallClock:
         return WallClock(self._clock.wall_ns(0), self._clock.synced())

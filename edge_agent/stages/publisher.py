@@ -228,7 +228,9 @@ class Publisher(Worker):
     def _connect(self, up: bool) -> None:
         self._delivery.connect(up)
         if up and self._plan is None:
-            self._put_all([*self._greet(), self._availability(ONLINE)])
+            # what the broker refused is not said again at each connection: some brokers close it for that
+            greeting = [record for record in self._greet() if record.topic not in self._delivery.refused_topics]
+            self._put_all([*greeting, self._availability(ONLINE)])
         if not up:
             self._release_held(everything=True)
 

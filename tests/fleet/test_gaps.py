@@ -47,6 +47,12 @@ def test_gaps_and_what_the_device_says_of_them(
     assert gaps.expected == gaps.received + gaps.missing
 
 
+def test_what_a_run_had_in_memory_explains_nothing_once_a_later_run_is_known() -> None:
+    told = Told(5, acknowledged=2, stored=1, memory=2)
+    assert find_gaps(KEY, [[0, 1]], told).unexplained == 0
+    assert find_gaps(KEY, [[0, 1]], told, ended=True).unexplained == 2
+
+
 @given(st.sets(st.integers(0, 60)), st.integers(1, 9), st.integers(0, 70))
 def test_ranges_and_received_are_all_the_numbers_however_they_are_paged(
     numbers: set[int], page: int, produced: int
