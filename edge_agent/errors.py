@@ -56,6 +56,10 @@ class NotThereError(TransportError):
     """The repository answers, and has no such file."""
 
 
+class TooLargeError(TransportError):
+    """The repository answers with more bytes than are taken."""
+
+
 class UpdateError(EdgeAgentError):
     """An update came to nothing; what runs goes on. ``reason``: a ``rollouts.Reason``; ``final``: the model is at
     fault, not the world around it."""

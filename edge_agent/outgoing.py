@@ -145,8 +145,10 @@ class SetAside(Struct, frozen=True):
 
 class Trim(Struct, frozen=True):
     """Which predictions the store gives up, oldest first: those of this run older than ``before_mono_ns``, those whose
-    wall clock was synchronised and older than ``before_wall_ns`` (None: none), and as many as exceed ``bytes_most``. Never those with a number up to ``after`` or
-    in ``spare``: they are in memory and may be on their way, so only the memory's owner can say what became of them."""
+    wall clock was synchronised and older than ``before_wall_ns`` (None: none), and as many as exceed ``bytes_most``.
+
+    Never those with a number up to ``after`` or in ``spare``: they are in memory and may be on their way, so only the
+    memory's owner can say what became of them."""
 
     after: int
     bytes_most: int

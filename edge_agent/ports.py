@@ -155,8 +155,8 @@ class Source(Protocol):
 class OutboxStore(Protocol):
     """Records that outlive the process, and the ledger. Used by one thread only. Every method raises StorageError when
     the disk is full, read-only or fails; nothing of the call has happened then, and it must be opened again. With
-    ``damaged`` on the error the file itself can't be trusted any more: ``open`` sets it aside and begins a new one; with
-    ``readable`` it is still open, and ``load`` works."""
+    ``damaged`` on the error the file itself can't be trusted any more: ``open`` sets it aside and begins a new one;
+    with ``readable`` it is still open, and ``load`` works."""
 
     def open(self, boot_id: str) -> Opened:
         """Open or make the file, check it, begin the ledger's row of this run."""

@@ -242,7 +242,10 @@ def test_a_file_that_cannot_be_used_is_put_aside_and_a_new_one_made(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("what", "reason"),
-    [("newer version", "was made by a later edge-agent (version 9"), ("other program", "is another program's database")],
+    [
+        ("newer version", "was made by a later edge-agent (version 9"),
+        ("other program", "is another program's database"),
+    ],
 )
 def test_a_file_that_is_somebody_elses_stays_where_it_is(tmp_path: Path, what: str, reason: str) -> None:
     path = tmp_path / "outbox.sqlite"
