@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "run one sample through a model",
     "bench": "compare the bare interpreter with the whole path",
     "ledger": "show what waits on the disk, and what became of everything, run by run",
+    "models": "models over the air: list, pin, roll back, verify, install from a folder",
     "watch": "subscribe to the predictions and print them",
 }
 
