@@ -7,7 +7,6 @@ Chosen where the kernels of different back-ends agree best: the ones here differ
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,16 +17,16 @@ from converters.datasets.splits import spread
 from converters.device_model import DeviceModel
 from converters.progress import Progress, Silent
 from converters.records import Dataset, Tensors
-from edge_agent.core.card_schema import GOLDEN_MEMBER, ClassificationOutput, Golden
+from edge_agent.core.card_schema import Golden
+from edge_agent.core.golden import class_tensors, run_golden, worst_steps
 from edge_agent.errors import ModelError
-from edge_agent.io.model_file import ZIP_DAMAGE
+from edge_agent.io.golden_file import read_golden
 from edge_agent.records import Array, TensorSpec
 
 CANDIDATES = 200  # rows to choose from
 MOST = 16  # samples in a file: a device runs them all before it trusts a model
 WITHOUT_CLASSES = 5
 LEAST_TOLERANCE = 8  # steps; measured on one machine, other kernels may differ a little more
-FLOAT_STEP = 1 / 256  # what counts as a step of an output that is not quantised
 
 
 class GoldenSet(Struct, frozen=True):
@@ -57,7 +56,7 @@ def choose_golden(
     """
     runs = _run_candidates(card, dataset, spread(rows, CANDIDATES), progress or Silent())
     specs = {spec.name: spec for spec in card.outputs}
-    differences = [_worst_steps(run.usual, run.reference, specs) for run in runs]
+    differences = [worst_steps(run.usual, run.reference, specs) for run in runs]
     worst = max(differences)
     tolerance = max(LEAST_TOLERANCE, 2 * worst)
     chosen = _chosen(runs, differences, card, specs)
@@ -78,18 +77,9 @@ def check_golden(content: bytes, path: Path, *, delegate: str) -> GoldenCheck:
     """Run the golden samples inside the model file. Raises ModelError where there are none or they don't fit."""
     model = DeviceModel(content, path=path, delegate=delegate)
     stored = read_golden(model.file.members, path)
-    count = len(next(iter(stored.inputs.values())))
-    specs = {spec.name: spec for spec in model.outputs}
-    worst = changed = 0
-    for index in range(count):
-        expected = {name: rows[index] for name, rows in stored.outputs.items()}
-        got = model.invoke({name: rows[index] for name, rows in stored.inputs.items()})
-        worst = max(worst, _worst_steps(expected, got, specs))
-        changed += any(expected[name].argmax() != got[name].argmax() for name in _class_tensors(model))
-    rule = model.card.golden
+    found = run_golden(stored.inputs, stored.outputs, model.invoke, model.card, model.outputs)
     model.close()
-    ok = worst <= rule.tolerance_lsb and not (rule.argmax and changed)
-    return GoldenCheck(delegate, count, worst, changed, ok)
+    return GoldenCheck(delegate, found.samples, found.worst_lsb, found.changed, found.ok)
 
 
 def golden_bytes(golden: GoldenSet) -> bytes:
@@ -99,28 +89,6 @@ def golden_bytes(golden: GoldenSet) -> bytes:
     arrays |= {f"output/{name}": rows for name, rows in golden.outputs.items()}
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
     return stream.getvalue()
-
-
-def read_golden(members: dict[str, bytes], path: Path) -> GoldenSet:
-    """The golden samples inside a model. Raises ModelError."""
-    content = members.get(GOLDEN_MEMBER)
-    if content is None:
-        raise ModelError(f"{path}: has no golden samples; add them with `edge-convert golden`")
-    try:
-        # as bytes, so that whatever is no zip fails here and not as another kind of numpy file
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            arrays = {
-                name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
-                for name in archive.namelist()
-            }
-    except ZIP_DAMAGE as error:
-        raise ModelError(f"{path}: {GOLDEN_MEMBER} can't be read: {error}") from None
-    inputs = {name[6:]: rows for name, rows in arrays.items() if name.startswith("input/")}
-    outputs = {name[7:]: rows for name, rows in arrays.items() if name.startswith("output/")}
-    counts = {len(rows) for rows in arrays.values()}
-    if not inputs or not outputs or len(counts) != 1 or counts == {0}:
-        raise ModelError(f"{path}: {GOLDEN_MEMBER} has no samples with inputs and outputs of the same number")
-    return GoldenSet(inputs, outputs, Golden())
 
 
 class _Run(Struct):
@@ -146,25 +114,11 @@ def _run_candidates(card: DeviceModel, dataset: Dataset, rows: Sequence[int], pr
     return runs
 
 
-def _worst_steps(expected: Tensors, got: Tensors, specs: dict[str, TensorSpec]) -> int:
-    worst = 0
-    for name, array in expected.items():
-        other = got[name]
-        if array.shape != other.shape:
-            return 2**31
-        difference = np.abs(array.astype(np.float64) - other.astype(np.float64))
-        if specs[name].dtype.kind == "f":
-            difference = difference / FLOAT_STEP
-        if difference.size:
-            worst = max(worst, int(np.ceil(difference.max())))
-    return worst
-
-
 def _chosen(
     runs: Sequence[_Run], differences: Sequence[int], model: DeviceModel, specs: dict[str, TensorSpec]
 ) -> list[int]:
     """Those on which the kernels agree, with the widest margin: one of each class that occurs, up to MOST."""
-    tensors = _class_tensors(model)
+    tensors = class_tensors(model.card)
     order = sorted(range(len(runs)), key=lambda index: (differences[index], -_margin(runs[index].usual, tensors)))
     if not tensors:
         return sorted(order[:WITHOUT_CLASSES])
@@ -186,9 +140,5 @@ def _lead(array: Array) -> float:
     return float(ordered[-1] - ordered[-2]) if ordered.size > 1 else 0.0
 
 
-def _class_tensors(model: DeviceModel) -> list[str]:
-    return [head.tensor for head in model.card.outputs if isinstance(head, ClassificationOutput)]
-
-
 def _classifies(model: DeviceModel) -> bool:
-    return bool(_class_tensors(model))
+    return bool(class_tensors(model.card))

@@ -9,6 +9,8 @@ import io
 import zipfile
 from collections.abc import Mapping
 
+from edge_agent.io.model_file import seal
+
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -23,7 +25,7 @@ def bare_model(content: bytes) -> bytes:
 
 
 def with_members(model: bytes, members: Mapping[str, bytes]) -> bytes:
-    """The bare model with the named files behind it, in the given order."""
+    """The bare model with the named files behind it, in the given order, and a digest of it all at the end."""
     stream = io.BytesIO()
     stream.write(model)
     with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
@@ -31,4 +33,6 @@ def with_members(model: bytes, members: Mapping[str, bytes]) -> bytes:
             entry = zipfile.ZipInfo(name, FIXED_DATE)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content)
-    return stream.getvalue()
+        archive.comment = seal(b"")
+    whole = stream.getvalue()[: -len(archive.comment)]
+    return whole + seal(whole)

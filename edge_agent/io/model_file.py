@@ -28,6 +28,7 @@ MEMBERS_MOST = 64
 MEMBER_BYTES_MOST = 64 * 2**20  # of all members together, unpacked
 _ZIP_TAIL = 65_557  # a zip's end record is found within its own 22 bytes and the longest comment
 _CENTRAL_ENTRY = b"PK\x01\x02"
+SEAL_MARK = b"edge-agent/sha256:"  # the zip's comment: this and a digest of everything before
 # Of the methods that zipfile knows only these have bounded memory: an LZMA header may ask for 4 GiB at once.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # zipfile has no single exception for damage: this is what mutated archives raise.
@@ -66,6 +67,18 @@ def parse_model(content: bytes, path: Path) -> ModelFile:
         compiled_for_edgetpu=EDGETPU_OP in content,
         notes=tuple(notes),
     )
+
+
+def seal(whole: bytes) -> bytes:
+    """The comment that ends a model's zip, for a file that is ``whole`` before it."""
+    return SEAL_MARK + hashlib.sha256(whole + SEAL_MARK).hexdigest().encode()
+
+
+def _broken_seal(content: bytes, comment: bytes) -> str | None:
+    """What is wrong with it; a zip of other tools has no comment."""
+    if not comment or comment == seal(content[: len(content) - len(comment)]):
+        return None
+    return "the file is not as its converter wrote it: the digest at its end does not match"
 
 
 def _content(path: Path) -> bytes:
@@ -120,6 +133,8 @@ def _members(content: bytes, notes: list[str]) -> dict[str, bytes]:
                 notes.append("the zip after the model has no end (a truncated file?): its card and labels are not read")
             return {}
         with zipfile.ZipFile(stream) as archive:
+            if (broken := _broken_seal(content, archive.comment)) is not None:
+                notes.append(broken)
             return _unpacked(archive, notes)
     except ZIP_DAMAGE as error:
         notes.append(f"the zip after the model is damaged ({_one_line(error)}): its card and labels are not read")

@@ -97,7 +97,7 @@ class LiteRtRuntime:
             for spec in self.inputs:  # an input that nobody names must not be whatever the memory held
                 self._interpreter.set_tensor(spec.index, _real_zeros(spec))
         except (ValueError, RuntimeError) as error:
-            raise ModelError(one_line(error)) from error
+            raise ModelError(one_line(error) or "it can't allocate its tensors (MemoryError)") from error
         except SystemError as error:  # tflite-runtime 2.14 was built for numpy 1
             raise ConfigError(
                 f"{source.version} does not work with numpy {np.__version__}; install numpy<2, or ai-edge-litert"
