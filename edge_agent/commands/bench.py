@@ -31,7 +31,8 @@ from edge_agent.io.image_file import read_image
 from edge_agent.ports import MessageHandler
 from edge_agent.records import Event, Frame, Pixels
 from edge_agent.stages.counters import PipelineCounters
-from edge_agent.stages.pipeline import Inference, Pipeline, Slots
+from edge_agent.stages.inference import Inference
+from edge_agent.stages.pipeline import Pipeline, Slots
 from edge_agent.stages.publisher import Publisher
 from edge_agent.stages.results import ResultStage
 from edge_agent.stages.worker import Services
@@ -128,7 +129,7 @@ def _pipeline_round(model: LoadedModel, pixels: Pixels, runs: int) -> Timing:
     publisher = Publisher(Outbox(IN_MEMORY, "bench", durable=False), topics, list, list, _report_refusal, services)
     publisher.use(AcknowledgingBroker(publisher), None)
     config = PipelineConfig(name="bench", camera="bench", model="bench")
-    stage = ResultStage(config, model.engine, PipelineCounters(), topics, "bench", 60, services)
+    stage = ResultStage(config, PipelineCounters(), topics, "bench", 60, services)
     deliver = publisher.add_pipeline(stage, lossless=True)
     finished = threading.Event()
 

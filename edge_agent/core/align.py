@@ -33,6 +33,16 @@ class Wanted(Struct, frozen=True):
     valid: tuple[float, float] | None = None  # the card's range, in the card's unit
 
 
+class View:
+    """What one model wants of the readings. Made by ``Aligner.view``."""
+
+    __slots__ = ("keys", "wanted")
+
+    def __init__(self, wanted: Sequence[Wanted]) -> None:
+        self.wanted = tuple(wanted)
+        self.keys = tuple(dict.fromkeys(want.key for want in wanted))
+
+
 # What the rule makes of the readings: value, age_ns, flags.
 _Outcome = tuple[float | None, int | None, tuple[Flag, ...]]
 
@@ -57,25 +67,23 @@ class Aligner:
     Frames are expected in non-decreasing time. An earlier one is aligned by the same rule over the readings still
     kept, which are all that the last DECIDED_KEPT frames could use, at most READINGS_KEPT for each key.
 
+    Where a second model is tried beside the first, each has a view of its own on the same readings, so a change of the
+    model costs no reading that it needs too.
+
     Not thread-safe: the caller holds one lock over ``add`` and ``align``. A reading that arrived in time must be added
     before its frame is aligned to take part in it.
     """
 
     def __init__(self, wanted: Sequence[Wanted], config: AlignConfig) -> None:
         """Raises ValueError when two wanted fields share a name, or a feature could be neither filled nor discarded."""
-        if len({want.name for want in wanted}) < len(wanted):
-            raise ValueError(f"two wanted readings share a name: {', '.join(want.name for want in wanted)}")
         self._discard = config.missing == "discard"
-        for want in wanted:
-            if want.feature and want.fill is None and not self._discard:
-                raise ValueError(f'feature {want.name!r} has no fill value: give one or set align.missing = "discard"')
-        self._wanted = tuple(wanted)
         self._max_skew, self._wait = int(config.max_skew), int(config.wait)
         self._rule, self._before, self._after = _RULES[config.method], int(config.max_skew), int(config.max_skew)
         if config.method != "nearest":
             self._before = int(config.max_age)
             self._after = 0 if config.method == "hold" else self._before
-        self._kept = {want.key: KeptReadings() for want in wanted}
+        self._kept: dict[str, KeptReadings] = {}
+        self.own = self.view(wanted)
         self._decided: list[tuple[int, dict[str, _Seen]]] = []  # by frame time
         self.late = 0
 
@@ -83,6 +91,19 @@ class Aligner:
     def ahead_ns(self) -> int:
         """How far after a frame a reading may be used."""
         return self._after
+
+    def view(self, wanted: Sequence[Wanted]) -> View:
+        """For a further model. What nobody wanted before is kept from now on. Raises ValueError as the constructor
+        does."""
+        if len({want.name for want in wanted}) < len(wanted):
+            raise ValueError(f"two wanted readings share a name: {', '.join(want.name for want in wanted)}")
+        for want in wanted:
+            if want.feature and want.fill is None and not self._discard:
+                raise ValueError(f'feature {want.name!r} has no fill value: give one or set align.missing = "discard"')
+        view = View(wanted)
+        for key in view.keys:
+            self._kept.setdefault(key, KeptReadings())
+        return view
 
     def __len__(self) -> int:
         """How many readings are held."""
@@ -107,18 +128,21 @@ class Aligner:
         end = bisect_right(self._decided, entry[0] + self._before, key=itemgetter(0))
         for at in range(end - 1, first - 1, -1):
             frame_ns, seen = self._decided[at]
-            if self._count_late(kept, entry, frame_ns, seen[reading.key]):
+            looked = seen.get(reading.key)  # None: the frame's model did not want it
+            if looked is not None and self._count_late(kept, entry, frame_ns, looked):
                 break
 
-    def align(self, frame_ns: int) -> Sample | Discard:
-        """The sample of the frame taken at ``frame_ns``, or why there is none. Never raises."""
-        seen = {key: self._look(kept, frame_ns) for key, kept in self._kept.items()}
+    def align(self, frame_ns: int, view: View | None = None) -> Sample | Discard:
+        """The sample of the frame taken at ``frame_ns``, or why there is none. Never raises. ``view``: None for the one
+        that the aligner was made with."""
+        view = view or self.own
+        seen = {key: self._look(self._kept[key], frame_ns) for key in view.keys}
         insort(self._decided, (frame_ns, seen), key=itemgetter(0))
         if len(self._decided) > DECIDED_KEPT:
             del self._decided[0]
         for kept in self._kept.values():
             kept.forget_before(self._decided[0][0] - self._before)
-        return self._sample(seen)
+        return self._sample(seen, view.wanted)
 
     def _look(self, kept: KeptReadings, frame_ns: int) -> _Seen:
         first, last, deadline = frame_ns - self._before, frame_ns + self._after, frame_ns + self._wait
@@ -156,13 +180,13 @@ class Aligner:
             self.late += 1
         return True
 
-    def _sample(self, seen: dict[str, _Seen]) -> Sample | Discard:
+    def _sample(self, seen: dict[str, _Seen], wanted: Sequence[Wanted]) -> Sample | Discard:
         """``quality`` of the sample has a word "name:flag" for each flag of each reading."""
         readings: dict[str, AlignedReading] = {}
         features: dict[str, float] = {}
         quality: list[str] = []
         lacking: list[str] = []
-        for want in self._wanted:
+        for want in wanted:
             value, age_ns, flags = seen[want.key].outcome
             if want.feature:
                 if value is not None:

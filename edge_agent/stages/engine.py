@@ -31,6 +31,11 @@ class Engine:
         self._decoder = Decoder(card, runtime.outputs)
 
     @property
+    def stateful(self) -> bool:
+        """Whether a run depends on the ones before it."""
+        return bool(self._states)
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """Every feature that the model wants, in the card's order."""
         return tuple(feature.name for item in self.card.feature_inputs for feature in item.features)

@@ -6,32 +6,31 @@ The pipeline's own camera sets the pace; a further camera contributes the frame 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 from edge_agent.records import Array, Frame, Grab
 from edge_agent.stages.engine import Engine
 
 
-class FurtherImages:
-    """Two buffers for each tensor: one holds the newest picture, the other is filled meanwhile."""
+class Pictures:
+    """Of one model. Two buffers for each tensor: one holds the newest picture, the other is filled meanwhile."""
 
-    def __init__(
-        self, engine: Engine, cameras: Mapping[str, str], max_skew_ns: int, failed: Callable[[Exception], None]
-    ) -> None:
-        """``cameras`` maps input tensor -> camera; ``failed`` is told of a picture that could not be made ready."""
-        self.failed = failed
+    def __init__(self, engine: Engine, tensors: Sequence[str]) -> None:
         self._engine = engine
-        self._max_skew_ns = max_skew_ns
         self._lock = threading.Lock()
-        self._buffers = {tensor: [engine.images[tensor].slot() for _ in range(2)] for tensor in cameras}
+        self._buffers = {tensor: [engine.images[tensor].slot() for _ in range(2)] for tensor in tensors}
         self._times: dict[str, int] = {}
 
-    def at(self, frame_ns: int) -> dict[str, Array] | None:
+    def complete(self) -> bool:
+        """Whether every camera has delivered."""
+        return len(self._times) == len(self._buffers)
+
+    def at(self, frame_ns: int, max_skew_ns: int) -> dict[str, Array] | None:
         """Copies of the pictures for a frame of that time, by tensor; None where one is missing or too far away."""
         with self._lock:
             for tensor in self._buffers:
                 taken_ns = self._times.get(tensor)
-                if taken_ns is None or abs(taken_ns - frame_ns) > self._max_skew_ns:
+                if taken_ns is None or abs(taken_ns - frame_ns) > max_skew_ns:
                     return None
             return {tensor: pair[0].copy() for tensor, pair in self._buffers.items()}
 
@@ -42,6 +41,34 @@ class FurtherImages:
         with self._lock:
             pair.reverse()
             self._times[tensor] = frame.mono_ns
+
+
+class FurtherImages:
+    """Of one pipeline: hands each picture to every model that its frames may go to."""
+
+    def __init__(
+        self,
+        pictures: Callable[[], Sequence[Pictures]],
+        failed: Callable[[Exception], None],
+        trial_failed: Callable[[Exception], None],
+    ) -> None:
+        """``pictures``: of the models in use, the live one's last. ``failed`` is told of a picture that could not be
+        made ready for the live model, ``trial_failed`` of one for the model on trial."""
+        self.failed = failed
+        self._trial_failed = trial_failed
+        self._pictures = pictures
+
+    def put(self, tensor: str, frame: Frame) -> None:
+        """From the further camera's thread."""
+        *trials, live = self._pictures()
+        for trial in trials:
+            try:
+                trial.put(tensor, frame)
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - handed on: it is the trial's, and the live model goes on
+                self._trial_failed(error)
+        live.put(tensor, frame)
 
 
 class FurtherConsumer:

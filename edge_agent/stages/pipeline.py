@@ -1,49 +1,37 @@
 """The middle of the first journey: frame -> ready tensors -> sample -> outputs of the model.
 
 The camera's thread fills a slot of the ring (``offer``); this pipeline's own thread aligns, copies the slot into the
-interpreter and invokes. Every frame leaves as one inference or as one counted discard, also where the program fails.
+interpreter and invokes. Every frame leaves as one inference or as one counted discard, also where the program fails,
+and with the model that its slot was filled for, also where another one takes over meanwhile (``route``).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from edge_agent import limits
 from edge_agent.config.schema import PipelineConfig
-from edge_agent.core.align import Aligner
+from edge_agent.core.align import Aligner, Wanted
 from edge_agent.core.quality import FrameQuality
 from edge_agent.core.rate import RateGate
+from edge_agent.core.trial_watch import TrialCounts
 from edge_agent.errors import ModelError
-from edge_agent.records import Array, Crossing, Discard, DiscardReason, Event, Frame, Grab, Reading, Sample, TimeSource
+from edge_agent.records import Array, Discard, DiscardReason, Event, Frame, Grab, Reading, Sample
+from edge_agent.stages.alignment import Alignment
 from edge_agent.stages.counters import PipelineCounters
 from edge_agent.stages.engine import Engine
 from edge_agent.stages.further_images import FurtherImages
+from edge_agent.stages.inference import Inference, Tap
+from edge_agent.stages.invoker import Invoker
 from edge_agent.stages.media import MediaSensor
 from edge_agent.stages.ring import Ring, Slot
+from edge_agent.stages.route import Route
+from edge_agent.stages.routes import Routes
+from edge_agent.stages.tally import taken
 from edge_agent.stages.worker import Services, Worker
-
-KNOWN_BEFOREHAND = -(2**62)  # arrival time of a media row: before every frame
-
-
-class Inference(Struct, frozen=True):
-    """Raw outputs of one sample, on their way to the publisher."""
-
-    frame_seq: int
-    mono_ns: int
-    arrival_ns: int
-    time_source: TimeSource
-    sample: Sample
-    outputs: dict[str, Array]
-    crossing: Crossing
-    quality: tuple[str, ...]
-    capture_ns: int
-    align_ns: int
-    preprocess_ns: int
-    invoke_ns: int
 
 
 class Slots(Struct, frozen=True):
@@ -71,7 +59,6 @@ class Pipeline(Worker):
         slows the camera or supersedes its frames."""
         super().__init__(f"pipeline {config.name}", services)
         self.config = config
-        self.engine = engine
         self.counters = counters
         self.gate = RateGate(config.rate.period_ns)
         self.paused = False
@@ -81,20 +68,18 @@ class Pipeline(Worker):
             "threshold": config.threshold,
             "paused": False,
         }
-        own = [name for name in engine.images if name not in config.images]
-        self.further = FurtherImages(engine, config.images, config.align.max_skew, self._picture_failed)
+        self.routes = Routes(Route(engine, aligner.own, tuple(config.images)))
+        self.further = FurtherImages(self.routes.pictures, self._picture_failed, self.routes.trial_failed)
+        self.tap: Tap | None = None
         self._live = slots.newest
-        self.ring = Ring(
-            [Slot({name: engine.images[name].slot() for name in own}) for _ in range(slots.count)], slots.newest
-        )
-        self._aligner = aligner
-        self._aligner_lock = threading.Lock()
+        self.ring = Ring([Slot({}) for _ in range(slots.count)], slots.newest)
+        self._alignment = Alignment(aligner, media)
         self.media = media
         self._quality = FrameQuality()
         self._deliver = deliver
         self._closing = threading.Event()
         self._source_ended = threading.Event()
-        self._failing = False
+        self._invoker = Invoker(engine, self.clock, self._invoke_failed)
 
     # --- the camera's thread -------------------------------------------------------------------------------------
 
@@ -129,7 +114,7 @@ class Pipeline(Worker):
         try:
             self._fill(slot, frame)
         except BaseException:
-            self.ring.release(slot)
+            self._release(slot)
             raise
         if not self.ring.submit(slot):
             self.counters.discard(DiscardReason.SHUTDOWN)
@@ -140,7 +125,7 @@ class Pipeline(Worker):
 
     def _fill(self, slot: Slot, frame: Frame) -> None:
         started_ns = self.clock.monotonic_ns()
-        slot.crossing = self.engine.prepare(frame.pixels, slot.tensors)
+        self.routes.fill(slot, frame)
         slot.preprocess_ns = self.clock.monotonic_ns() - started_ns
         slot.quality = self._quality.check(frame.pixels, frame.mono_ns)
         slot.frame = frame
@@ -151,11 +136,46 @@ class Pipeline(Worker):
         """A further camera's: none of this pipeline's frames is lost by it."""
         self.faults.add(error, "the picture of the further camera was left out")
 
+    # --- the updater's thread: another model ---------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        """The live model; one on trial beside it is not meant."""
+        return self.routes.live.engine
+
+    def route(self, engine: Engine, wanted: Sequence[Wanted], share: float) -> None:
+        """From the next frame on, give ``engine`` that share of the frames (above 0, to 1); the live model stays
+        ready. The engine is warm and nobody else's; ``wanted`` is what it wants of the readings, as for the aligner.
+        Raises ValueError where a feature could be neither filled nor discarded, RuntimeError during another trial."""
+        trial = Route(engine, self._alignment.view(wanted), tuple(self.config.images))
+        self.routes.begin(trial, share, taken(self.counters))
+
+    def settle(self) -> Engine | None:
+        """The model on trial is the live one from now on. Returns the one before it; None: there was no trial."""
+        return self.routes.settle()
+
+    def route_back(self) -> Engine | None:
+        """All frames to the live model again. Returns the one that was on trial; None: there was none."""
+        return self.routes.back()
+
+    def drained(self, engine: Engine, timeout_s: float) -> bool:
+        """Wait for the frames on their way to an engine that was settled or routed away from: then its runtime may be
+        closed. From any thread but the pipeline's own."""
+        return self.routes.drained(engine, timeout_s)
+
+    def lost_share(self) -> float:
+        """The share of its frames, 0 to 1, that the pipeline has lost since the start of the process."""
+        return taken(self.counters).lost_share
+
+    def trial_counts(self) -> TrialCounts | None:
+        """What became of the frames of the model on trial, and of this pipeline's, since the last call or
+        ``route``. None: there is no trial."""
+        return self.routes.counts(taken(self.counters))
+
     # --- the sensors' threads ------------------------------------------------------------------------------------
 
     def add_reading(self, reading: Reading, arrival_ns: int) -> None:
-        with self._aligner_lock:
-            self._aligner.add(reading, arrival_ns)
+        self._alignment.add(reading, arrival_ns)
 
     # --- this pipeline's thread ----------------------------------------------------------------------------------
 
@@ -167,7 +187,7 @@ class Pipeline(Worker):
             slot, replaced, next_ns = self.ring.take(now_ns)
             for old in replaced:
                 self.counters.discard(DiscardReason.SUPERSEDED)
-                self.ring.release(old)
+                self._release(old)
             if slot is None:
                 if ended and next_ns is None:
                     self._source_ended.clear()
@@ -181,8 +201,9 @@ class Pipeline(Worker):
                 raise
 
     def recover(self) -> None:
-        """A stateful model begins anew: its state may be what it failed on."""
-        self.engine.reset()
+        """A model with a state begins anew: its state may be what it failed on."""
+        for route in self.routes.open():
+            route.engine.reset()
 
     def leave(self) -> None:
         self.close()
@@ -205,25 +226,28 @@ class Pipeline(Worker):
         return self.gate.slowdown_most(self.config.rate_floor.period_ns) if self._live else 1
 
     def late_readings(self) -> int:
-        with self._aligner_lock:
-            return self._aligner.late
+        return self._alignment.late()
 
     def _finish(self, slot: Slot) -> None:
         try:
             inference = self._infer(slot)
         finally:
-            self.ring.release(slot)
+            self._release(slot)
         if inference is not None:
             with self.excused():
                 self._deliver(inference)
 
+    def _release(self, slot: Slot) -> None:
+        self.routes.leave(slot)
+        self.ring.release(slot)
+
     def _infer(self, slot: Slot) -> Inference | None:
-        frame = slot.frame
-        if frame is None:
+        frame, route = slot.frame, slot.route
+        if frame is None or route is None:
             raise RuntimeError("a slot was submitted without its frame")
         started_ns = self.clock.monotonic_ns()
-        sample = self._align(frame)
-        further = self.further.at(frame.mono_ns)
+        sample = self._alignment.sample(frame, route.view)
+        further = route.pictures.at(frame.mono_ns, self.config.align.max_skew)
         aligned_ns = self.clock.monotonic_ns()
         if isinstance(sample, Discard):
             self.counters.discard(sample.reason)
@@ -231,13 +255,16 @@ class Pipeline(Worker):
         if further is None:
             self.counters.discard(DiscardReason.MISSING_IMAGE)
             return None
-        try:
-            outputs = self.engine.invoke({**slot.tensors, **further}, sample.features)
-        except ModelError as error:
-            self._invoke_failed(error)
+        tensors = {**slot.tensors, **further}
+        ran = self._invoker.run(route, tensors, sample.features)
+        if ran is None:
+            self.counters.discard(DiscardReason.INVOKE_ERROR)
             return None
-        self._failing = False
+        outputs, invoke_ns = ran
+        if route is self.routes.live:
+            self._show(tensors, sample, outputs)
         return Inference(
+            route=route,
             frame_seq=frame.seq,
             mono_ns=frame.mono_ns,
             arrival_ns=frame.arrival_ns,
@@ -249,26 +276,21 @@ class Pipeline(Worker):
             capture_ns=frame.capture_ns,
             align_ns=aligned_ns - started_ns,
             preprocess_ns=slot.preprocess_ns,
-            invoke_ns=self.clock.monotonic_ns() - aligned_ns,
+            invoke_ns=invoke_ns,
         )
 
-    def _align(self, frame: Frame) -> Sample | Discard:
-        with self._aligner_lock:
-            if frame.media_ns is not None:
-                self._feed_media(frame.mono_ns - frame.media_ns, frame.media_ns)
-            return self._aligner.align(frame.mono_ns)
-
-    def _feed_media(self, epoch_ns: int, media_ns: int) -> None:
-        for sensor in self.media.values():
-            for reading in sensor.until(media_ns):
-                moved = replace(reading, mono_ns=reading.mono_ns + epoch_ns)
-                self._aligner.add(moved, KNOWN_BEFOREHAND)
+    def _show(self, tensors: Mapping[str, Array], sample: Sample, outputs: Mapping[str, Array]) -> None:
+        try:
+            if (tap := self.tap) is not None:
+                tap(tensors, sample.features, outputs)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - counted and reported; no frame is lost by a shadow
+            self.tap = None
+            self.faults.add(error, "the live model's samples are shown to nobody any more")
 
     def _invoke_failed(self, error: ModelError) -> None:
-        first, self._failing = not self._failing, True
-        if first:  # one event for a row of failures
-            self.services.emit(Event("invoke_failed", "error", self.config.name, str(error)))
-        self.counters.discard(DiscardReason.INVOKE_ERROR)  # last: a frame is counted once, whatever fails here
+        self.services.emit(Event("invoke_failed", "error", self.config.name, str(error)))
 
 
 def slots_needed(config: PipelineConfig, fps: float) -> int:

@@ -139,6 +139,10 @@ class Publisher(Worker):
         """After the last inference: flush what the broker takes in time, say ``offline``, store the rest, end."""
         self._queue.put(_Stop())
 
+    @property
+    def connected(self) -> bool:
+        return self._delivery.connected
+
     def report(self) -> dict[str, object]:
         """The outbox's part of ``stats``."""
         with self._lock:

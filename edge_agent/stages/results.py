@@ -1,6 +1,7 @@
 """The end of the first journey, for one pipeline: outputs -> prediction -> decision to publish -> records.
 
-Runs on the publisher's thread. ``seq`` is given here, at the decision to publish, so a subscriber sees every gap.
+Runs on the publisher's thread. ``seq`` is given here, at the decision to publish, so a subscriber sees every gap. Each
+model has a smoothing and a decision of its own: where two share the frames, nothing is averaged or compared across.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ from edge_agent.core.wire import Identity, Topics, prediction_body, state_body
 from edge_agent.outgoing import Kind, Record, Schema
 from edge_agent.records import DiscardReason, Event, Latency, Prediction
 from edge_agent.stages.counters import PipelineCounters
-from edge_agent.stages.engine import Engine
-from edge_agent.stages.pipeline import Inference
+from edge_agent.stages.inference import Inference
+from edge_agent.stages.route import Route
 from edge_agent.stages.worker import Services
+
+
+class _Track:
+    """The results of one model: what the next one depends on."""
+
+    def __init__(self, window: int, publish: PublishConfig) -> None:
+        self.smoother = Smoother(window)
+        self.policy = PublishPolicy(publish.mode, publish.interval, publish.deadband)
+        self.pending: tuple[Prediction, Inference] | None = None  # the last one folded into an open interval
 
 
 class ResultStage:
@@ -26,7 +36,6 @@ class ResultStage:
     def __init__(
         self,
         config: PipelineConfig,
-        engine: Engine,
         counters: PipelineCounters,
         topics: Topics,
         boot_id: str,
@@ -36,19 +45,18 @@ class ResultStage:
         self.name = config.name
         self.counters = counters
         self._threshold = config.threshold
-        self._engine = engine
         self._topics = topics
         self._boot_id = boot_id
         self._expiry_s = prediction_expiry_s
         self._clock = services.clock
         self._emit = services.emit
         self._seq = 0
-        self._smoother = Smoother(config.smoothing.window)
-        self._policy = PublishPolicy(config.publish.mode, config.publish.interval, config.publish.deadband)
+        self._window = config.smoothing.window
+        self._publishing = config.publish
+        self._tracks: dict[Route, _Track] = {}
         self._state = PublishPolicy("change", 0, config.publish.deadband)
         self._settings_lock = threading.Lock()
         self._failing = False
-        self._pending: tuple[Prediction, Inference] | None = None  # the last one folded into an open interval
 
     def set_threshold(self, threshold: float | None) -> None:
         """None: the card's."""
@@ -57,41 +65,55 @@ class ResultStage:
 
     def set_publish(self, config: PublishConfig) -> None:
         with self._settings_lock:
-            self._policy.configure(config.mode, config.interval, config.deadband)
+            self._publishing = config
+            for track in self._tracks.values():
+                track.policy.configure(config.mode, config.interval, config.deadband)
             self._state.configure("change", 0, config.deadband)
 
     def finish(self, inference: Inference) -> list[Record]:
         with self._settings_lock:
-            prediction = self._predict(inference)
-            if prediction is None:
-                return []
-            return self._decide(prediction, inference)
+            track = self._tracks.get(inference.route)
+            if track is None:
+                track = self._tracks[inference.route] = _Track(self._window, self._publishing)
+            prediction = self._predict(inference, track.smoother)
+            records = self._end_tracks(inference.route) if len(self._tracks) > 1 else []
+            return records if prediction is None else records + self._decide(prediction, inference, track)
 
     def flush(self) -> list[Record]:
         """At the end of the source or of the process: the interval that is still open, with what it holds."""
         with self._settings_lock:
-            if self._pending is None:
-                return []
-            prediction, inference = self._pending
-            self._pending = None
-            decision = self._policy.flush(prediction.mono_ns, prediction.outputs)
-            if decision is None:
-                return []
-            self.counters.discard(DiscardReason.AGGREGATED, -1)  # it was counted as folded, and is published now
-            return self._publish(prediction, inference, decision)
+            return [record for track in self._tracks.values() for record in self._flush(track)]
 
-    def _predict(self, inference: Inference) -> Prediction | None:
+    def _end_tracks(self, current: Route) -> list[Record]:
+        """Of models that get no frames any more: what they left open. One that comes back begins anew."""
+        over = [route for route in self._tracks if route is not current and not route.taking]
+        return [record for route in over for record in self._flush(self._tracks.pop(route))]
+
+    def _flush(self, track: _Track) -> list[Record]:
+        if track.pending is None:
+            return []
+        prediction, inference = track.pending
+        track.pending = None
+        decision = track.policy.flush(prediction.mono_ns, prediction.outputs)
+        if decision is None:
+            return []
+        self.counters.discard(DiscardReason.AGGREGATED, -1)  # it was counted as folded, and is published now
+        return self._publish(prediction, inference, decision)
+
+    def _predict(self, inference: Inference, smoother: Smoother) -> Prediction | None:
+        engine = inference.route.engine
         started_ns = self._clock.monotonic_ns()
         try:
-            outputs = self._engine.decode(inference.outputs, inference.crossing, self._threshold)
+            outputs = engine.decode(inference.outputs, inference.crossing, self._threshold)
         except DecodeError as error:
             self.counters.discard(DiscardReason.DECODE_ERROR)
+            inference.route.tally.unreadable(error)
             if not self._failing:
                 self._emit(Event("decode_failed", "error", self.name, str(error)))
             self._failing = True
             return None
         self._failing = False
-        outputs = self._smoother.smooth(outputs)
+        outputs = smoother.smooth(outputs)
         now_ns = self._clock.monotonic_ns()
         latency = Latency(
             capture=inference.capture_ns,
@@ -107,17 +129,17 @@ class ResultStage:
             frame_seq=inference.frame_seq,
             mono_ns=inference.mono_ns,
             time_source=inference.time_source,
-            model=self._engine.identity,
-            delegate=self._engine.runtime.info.delegate,
+            model=engine.identity,
+            delegate=engine.runtime.info.delegate,
             latency=latency,
             outputs=outputs,
             readings=inference.sample.readings,
             quality=inference.sample.quality + inference.quality,
         )
 
-    def _decide(self, prediction: Prediction, inference: Inference) -> list[Record]:
-        decision = self._policy.offer(prediction.mono_ns, prediction.outputs)
-        self._pending = (prediction, inference) if decision.reason is DiscardReason.AGGREGATED else None
+    def _decide(self, prediction: Prediction, inference: Inference, track: _Track) -> list[Record]:
+        decision = track.policy.offer(prediction.mono_ns, prediction.outputs)
+        track.pending = (prediction, inference) if decision.reason is DiscardReason.AGGREGATED else None
         if decision.reason is not None:
             self.counters.discard(decision.reason)
             return []
@@ -137,6 +159,8 @@ class ResultStage:
             pipeline=self.name,
             arrival_ns=inference.arrival_ns,
         )
+        if not inference.route.leading:  # where two models share the frames, the state stays the live one's
+            return [published]
         if self._state.offer(prediction.mono_ns, prediction.outputs).reason is not None:
             return [published]
         return [published, self._state_record(prediction, identity)]

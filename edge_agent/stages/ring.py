@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct, field
 
 from edge_agent.records import Array, Crossing, Frame
+from edge_agent.stages.route import Route
 
 
 class Slot(Struct):
-    """Ready tensors by input name, and what the sample needs to know of the frame that filled them."""
+    """Ready tensors by input name, and what the sample needs to know of the frame that filled them. The tensors are
+    borrowed from ``route``, the model that the frame goes to, while there is a frame."""
 
-    tensors: Mapping[str, Array]
+    tensors: dict[str, Array]
+    route: Route | None = None
     frame: Frame | None = None
     due_ns: int = 0  # not to be aligned before that time (frame time + align.wait)
     crossing: Crossing = field(default_factory=Crossing)

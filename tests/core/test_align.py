@@ -420,3 +420,62 @@ def test_a_feature_that_could_be_neither_filled_nor_discarded_is_refused():
 def test_two_wanted_readings_of_one_name_are_refused():
     with pytest.raises(ValueError, match="share a name"):
         Aligner([FEATURE, FEATURE], config())
+
+
+# --- two models on one aligner -----------------------------------------------------------------------------------
+
+# the same field in another scale and range, and one that the first model did not want
+OTHER = [Wanted("g", "s.a", "C", feature=True, fill=1.0, to_card=(1.0, 3.0), valid=(0.0, 3.0)), Wanted("c", "s.c", "V")]
+
+view_frames = st.lists(st.tuples(st.integers(0, 60), st.booleans()), min_size=1, max_size=8).map(sorted)
+
+
+@settings(max_examples=200, deadline=None)
+@given(arrivals, view_frames, rules)
+def test_each_of_two_models_gets_what_an_aligner_of_its_own_would_have_given_it(arrived, when, rule):
+    shared, first, second = (Aligner(wanted, rule) for wanted in ([FEATURE, ATTACHED], [FEATURE, ATTACHED], OTHER))
+    view = shared.view(OTHER)
+    for item, at in arrived:
+        for aligner in (shared, first, second):
+            aligner.add(item, at)
+    for time, other in when:
+        own = second if other else first
+        assert shared.align(time, view if other else None) == own.align(time)
+
+
+def test_readings_that_were_there_before_the_view_count_for_it():
+    aligner = Aligner([FEATURE], config())
+    aligner.add(reading(5, 2.0), 5)
+    sample = aligner.align(6, aligner.view(OTHER))
+    assert isinstance(sample, Sample)
+    assert sample.features == {"g": 5.0}
+    assert sample.readings["c"].value is None
+
+
+def test_what_only_the_new_model_wants_is_kept_from_then_on():
+    aligner = Aligner([FEATURE], config())
+    aligner.add(reading(5, 1.0, "s.c"), 5)
+    view = aligner.view(OTHER)
+    aligner.add(reading(6, 2.0, "s.c"), 6)
+    sample = aligner.align(6, view)
+    assert isinstance(sample, Sample)
+    assert sample.readings["c"].value == 2.0
+
+
+def test_a_reading_is_late_only_for_frames_whose_model_wanted_it():
+    aligner = Aligner([FEATURE], config())
+    view = aligner.view([OTHER[1]])
+    aligner.align(10)
+    aligner.add(reading(10, 1.0, "s.c"), 50)
+    assert aligner.late == 0
+    aligner.align(60, view)
+    aligner.add(reading(60, 1.0, "s.c"), 80)
+    assert aligner.late == 1
+
+
+def test_a_view_is_held_to_the_same_rules():
+    aligner = Aligner([FEATURE], config())
+    with pytest.raises(ValueError, match="share a name"):
+        aligner.view([FEATURE, FEATURE])
+    with pytest.raises(ValueError, match="no fill value"):
+        aligner.view([Wanted("f", "s.a", "C", feature=True)])

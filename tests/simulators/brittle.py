@@ -14,7 +14,8 @@ from edge_agent.errors import FrameError
 from edge_agent.records import Array, Grab, ModelFile, ModelIdentity, Pixels, RuntimeInfo, TensorSpec
 from edge_agent.stages.counters import PipelineCounters
 from edge_agent.stages.engine import Engine
-from edge_agent.stages.pipeline import Inference, Pipeline, Slots
+from edge_agent.stages.inference import Inference
+from edge_agent.stages.pipeline import Pipeline, Slots
 from tests.simulators.supervised import Site
 
 GOOD: Pixels = np.full((16, 16, 3), 90, np.uint8)

@@ -6,17 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.simulators.waiting import wait_for
 
 
 class Daemon:
-    def __init__(self, configuration: Path, environment: dict[str, str]) -> None:
+    def __init__(self, configuration: Path, environment: dict[str, str], program: Sequence[str] = ()) -> None:
+        """``program``: arguments of Python instead of those that start ``edge-agent run`` with the configuration."""
         self._log = configuration.with_suffix(".log")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "edge_agent", "run", "--config", str(configuration)],
+                [sys.executable, *(program or ("-m", "edge_agent", "run", "--config", str(configuration)))],
                 stdout=log,
                 stderr=log,
                 env={
