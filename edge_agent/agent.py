@@ -18,16 +18,16 @@ from collections.abc import Sequence
 
 from edge_agent import limits
 from edge_agent.assembly import (
+    bounds,
     converters,
-    finish,
     make_aligner,
     sensors_of,
     silence_s,
 )
 from edge_agent.config.load import LoadedConfig
-from edge_agent.config.schema import CameraConfig, OutboxConfig, PipelineConfig, SensorConfig
+from edge_agent.config.schema import CameraConfig, PipelineConfig, SensorConfig
 from edge_agent.control import Control
-from edge_agent.core.outbox import Bounds, Outbox
+from edge_agent.core.outbox import Outbox
 from edge_agent.core.wire import OFFLINE, Topics, event_body
 from edge_agent.io.board import read_state
 from edge_agent.io.cameras import create_camera, is_live
@@ -51,6 +51,9 @@ from edge_agent.stages.sensing import ReadingSink, SensorWorker
 from edge_agent.stages.storage import StorageWorker
 from edge_agent.stages.upkeep import Upkeep
 from edge_agent.stages.worker import Services
+from edge_agent.updating.first_load import FirstLoad
+from edge_agent.updating.make import make_updater
+from edge_agent.updating.start import UpdateStart
 
 log = logging.getLogger("edge_agent")
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -62,9 +65,10 @@ UNKNOWN_FPS = 30.0  # to size the ring where the camera's rate is not known befo
 class Agent:
     """One process, one broker connection, one boot_id."""
 
-    def __init__(self, loaded: LoadedConfig, loading: Sequence[Loading]) -> None:
-        """``loading``: the model of each pipeline, begun."""
+    def __init__(self, loaded: LoadedConfig, start: UpdateStart, loading: Sequence[Loading]) -> None:
+        """``loading``: the model of each pipeline, begun as ``start`` says."""
         self.loaded = loaded
+        self.start = start
         self.config = loaded.config
         self.clock = SystemClock()
         self.boot_id = str(uuid.uuid4())
@@ -79,17 +83,18 @@ class Agent:
         self._events_lock = threading.Lock()
         self._refusals: set[tuple[str, ...]] = set()
         self.publisher = self.parts.publisher = Publisher(
-            Outbox(_bounds(self.config.outbox), self.boot_id, durable=True),
+            Outbox(bounds(self.config.outbox), self.boot_id, durable=True),
             self.topics,
-            self.control.greeting,
+            self._greeting,
             self.control.farewell,
             self._refused,
             self.services,
         )
+        self.client_id = self.config.mqtt.client_id or f"{self.config.mqtt.base_topic}-{device}".replace("/", "-")
         self.broker = MqttBroker(
             self.config.mqtt,
             loaded.folder,
-            self.config.mqtt.client_id or f"{self.config.mqtt.base_topic}-{device}".replace("/", "-"),
+            self.client_id,
             (self.topics.availability, OFFLINE),
             self,
         )
@@ -114,6 +119,7 @@ class Agent:
         for sensor in self.config.sensor:
             self._add_sensor(sensor)
         threading.Thread(target=self._end_at_once, name="overdue", daemon=True).start()
+        self._add_updater()
         self._listen_to_signals()
         for commands in (self.topics.set_filter, self.topics.request_filter):
             self.broker.subscribe(commands, self.control.received, retain_as_published=True)
@@ -150,7 +156,12 @@ class Agent:
         for pipeline in self.parts.pipelines.values():
             pipeline.close()
         end_ns = self.clock.monotonic_ns() + round(limits.STOP_JOIN_S * 1e9)  # for all together
-        for worker in [*self.parts.cameras.values(), *self.parts.sensors.values(), *self.parts.pipelines.values()]:
+        for worker in [
+            *self.parts.updaters(),
+            *self.parts.cameras.values(),
+            *self.parts.sensors.values(),
+            *self.parts.pipelines.values(),
+        ]:
             worker.join(max(0.0, (end_ns - self.clock.monotonic_ns()) / 1e9))
         self.publisher.stop()
         self.publisher.join(limits.STOP_FLUSH_S + limits.STOP_STORE_S + limits.STOP_JOIN_S)
@@ -187,9 +198,9 @@ class Agent:
 
     def _load_models(self) -> None:
         """One interpreter for each pipeline, warmed up; a fallback is announced."""
+        first = FirstLoad(self.start)
         for pipeline, loading in zip(self.config.pipeline, self._loading, strict=True):
-            model = finish(loading)
-            model.engine.warm_up()
+            model = first.finish(pipeline.model, loading)
             self.parts.models[pipeline.name] = model
             info = model.engine.runtime.info
             log.info("pipeline %s: model %s on %s", pipeline.name, model.engine.identity.name, info.delegate)
@@ -197,6 +208,22 @@ class Agent:
                 log.info("model %s: %s", pipeline.model, note)
             if model.tried:
                 self.emit(Event("delegate_fallback", "warning", pipeline.name, info.reason))
+
+    def _add_updater(self) -> None:
+        for event in self.start.events():
+            self.emit(event)
+        if self.start.refusal:
+            return
+        updater = self.parts.updater = make_updater(
+            self.parts, self.start, self.client_id, self.control.publish_info, self.services
+        )
+        for bell in self.topics.update_bells:
+            self.broker.subscribe(bell, lambda _topic, _payload, _retained: updater.bell())
+        self.broker.subscribe(self.topics.update_hold, lambda _topic, payload, _retained: updater.hold(payload))
+
+    def _greeting(self) -> list[Record]:
+        updater = self.parts.updater
+        return [*self.control.greeting(), *(updater.greeting() if updater else [])]
 
     def _add_pipeline(self, config: PipelineConfig) -> None:
         engine = self.parts.models[config.name].engine
@@ -211,7 +238,6 @@ class Agent:
         counters = PipelineCounters()
         stage = self.parts.stages[config.name] = ResultStage(
             config,
-            engine,
             counters,
             self.topics,
             self.boot_id,
@@ -302,12 +328,6 @@ class Agent:
             self._refusals.add(kind)
             detail = f"the broker refused a message for good: {reason}; further ones like it are only counted"
             self.emit(Event("message_refused", "warning", topic, detail))
-
-
-def _bounds(config: OutboxConfig) -> Bounds:
-    period_ns = round(1e9 / config.drain) if config.drain > 0 else 0
-    memory = min(config.memory, config.disk)  # the store spares what is in memory too, so that has to fit on the disk
-    return Bounds(memory, config.disk, config.max_age, period_ns, every=config.durability == "every")
 
 
 def _drop(camera: CameraConfig) -> str:

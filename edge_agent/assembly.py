@@ -10,10 +10,11 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edge_agent.config.schema import Config, PipelineConfig, SensorConfig
+from edge_agent.config.schema import Config, OutboxConfig, PipelineConfig, SensorConfig
 from edge_agent.core.align import Aligner, Wanted
 from edge_agent.core.card_schema import Feature
 from edge_agent.core.model_card import resolve
+from edge_agent.core.outbox import Bounds
 from edge_agent.core.physical_units import conversion
 from edge_agent.core.readings import FieldConverter
 from edge_agent.errors import ConfigError
@@ -48,7 +49,7 @@ def finish(loading: Loading) -> LoadedModel:
         where=request.where,
         read_text=lambda name: read_labels(request.folder / name),
     )
-    identity = ModelIdentity(card.name or request.name, card.version or "unversioned", file.sha256)
+    identity = ModelIdentity(card.name or request.name, request.version or card.version or "unversioned", file.sha256)
     return LoadedModel(Engine(identity, card, chosen.runtime), file, chosen.tried)
 
 
@@ -80,6 +81,11 @@ def read_labels(path: Path) -> str:
 
 def make_aligner(pipeline: PipelineConfig, config: Config, engine: Engine) -> Aligner:
     """The aligner for a pipeline's features and attached sensors. Raises ConfigError where they do not fit."""
+    return Aligner(wanted_of(pipeline, config, engine), pipeline.align)
+
+
+def wanted_of(pipeline: PipelineConfig, config: Config, engine: Engine) -> list[Wanted]:
+    """What the pipeline wants of the readings with this model. Raises ConfigError where they do not fit."""
     sensors = {sensor.name: sensor for sensor in config.sensor}
     features = {feature.name: feature for item in engine.card.feature_inputs for feature in item.features}
     _check_images(pipeline, tuple(engine.images))
@@ -89,13 +95,20 @@ def make_aligner(pipeline: PipelineConfig, config: Config, engine: Engine) -> Al
         for field_name, field in sensors[sensor_name].fields.items():
             key = f"{sensor_name}.{field_name}"
             wanted.append(Wanted(name=key, key=key, unit=field.unit))
-    return Aligner(wanted, pipeline.align)
+    return wanted
 
 
 def wanted_arguments(engine: Engine) -> list[Wanted]:
     """The model's features as values given by hand, in the card's own units, under the keys "argument.NAME"."""
     features = [feature for item in engine.card.feature_inputs for feature in item.features]
     return [_wanted_feature(feature, f"argument.{feature.name}", feature.unit) for feature in features]
+
+
+def bounds(config: OutboxConfig) -> Bounds:
+    """What may wait for the broker, and how it goes out."""
+    period_ns = round(1e9 / config.drain) if config.drain > 0 else 0
+    memory = min(config.memory, config.disk)  # the store spares what is in memory too, so that has to fit on the disk
+    return Bounds(memory, config.disk, config.max_age, period_ns, every=config.durability == "every")
 
 
 def converters(sensor: SensorConfig) -> list[FieldConverter]:

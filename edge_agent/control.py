@@ -75,7 +75,7 @@ class Control:
 
     def greeting(self) -> list[Record]:
         """The retained records that follow each connection: ``info`` and every setting."""
-        records = [self._retained(self._parts.topics.info, Schema.INFO, object_body(self.reports.info()))]
+        records = [self._info_record()]
         for name in self._parts.pipelines:
             records += [self._setting_record(name, setting) for setting in PARSERS]
         return records
@@ -83,6 +83,10 @@ class Control:
     def farewell(self) -> list[Record]:
         """The last statistics of a clean stop."""
         return [self._stats_record()]
+
+    def publish_info(self) -> None:
+        """Another model runs. From any thread."""
+        self._parts.publisher.publish(self._info_record())
 
     def publish_stats(self) -> None:
         self._parts.publisher.publish(self._stats_record())
@@ -218,6 +222,9 @@ class Control:
             return
         self._parts.notifier.watchdog()
         self._parts.notifier.status(self.reports.status_line())
+
+    def _info_record(self) -> Record:
+        return self._retained(self._parts.topics.info, Schema.INFO, object_body(self.reports.info()))
 
     def _stats_record(self) -> Record:
         body = object_body(self.reports.stats(self._ignored))

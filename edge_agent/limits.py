@@ -59,6 +59,12 @@ DELETES_MOST: Final = 4096
 TRANSFER_LEAST_RATE: Final = 1024
 TRANSFER_SILENCE_S: Final = 60.0
 
+# Frames on their way to a model that is to be unloaded.
+SWAP_DRAIN_S: Final = 10.0
+
+# A process that has run for so long is healthy: its starts no longer count against a new model.
+HEALTHY_S: Final = 60.0
+
 # Signed metadata is small; more is an attack or a mistake.
 METADATA_BYTES_MOST: Final = 4 * 2**20
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edge_agent.config.load import LoadedConfig, load_config
 from edge_agent.config.schema import DelegateConfig, ModelConfig
@@ -35,6 +36,7 @@ class ModelRequest(Struct, frozen=True):
     external: Mapping[str, DelegateConfig]
     where: str
     cache_dir: Path | None = None
+    version: str | None = None  # as it was released; None: the card's
 
 
 class Loading(Struct, frozen=True):
@@ -64,9 +66,14 @@ def load_configuration(path: Path) -> LoadedConfig:
     return load_config(path, lambda name: find_profile(name, board), socket.gethostname())
 
 
-def model_request(loaded: LoadedConfig, name: str, *, remember: bool = True) -> ModelRequest:
-    """The request for ``[model.NAME]`` of a configuration. ``remember``: keep the result of the trial for next time."""
+def model_request(
+    loaded: LoadedConfig, name: str, *, remember: bool = True, path: Path | None = None, version: str | None = None
+) -> ModelRequest:
+    """The request for ``[model.NAME]`` of a configuration. ``remember``: keep the result of the trial for next time;
+    ``path`` and ``version``: of a model that came over the air, in place of the factory's."""
     config = loaded.config.model[name]
+    if path is not None:
+        config = replace(config, path=str(path.absolute()))
     return ModelRequest(
         name=name,
         config=config,
@@ -76,6 +83,7 @@ def model_request(loaded: LoadedConfig, name: str, *, remember: bool = True) -> 
         external=loaded.config.delegate,
         where=f"{loaded.path}: [model.{name}.card]",
         cache_dir=cache_folder() if remember else None,
+        version=version,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event as ThreadEvent
+from typing import TYPE_CHECKING
 
 from edge_agent.assembly import LoadedModel
 from edge_agent.config.load import LoadedConfig
@@ -21,6 +22,9 @@ from edge_agent.stages.sensing import SensorWorker
 from edge_agent.stages.storage import StorageWorker
 from edge_agent.stages.upkeep import Upkeep
 from edge_agent.stages.worker import Worker
+
+if TYPE_CHECKING:
+    from edge_agent.updating.worker import Updater  # it uses the parts itself
 
 
 @dataclass
@@ -42,12 +46,16 @@ class Parts:
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
     cameras: dict[str, CameraWorker] = field(default_factory=dict)
     sensors: dict[str, SensorWorker] = field(default_factory=dict)
+    updater: Updater | None = None  # None: its folder can't be used
 
     @property
     def config(self) -> Config:
         return self.loaded.config
 
+    def updaters(self) -> list[Worker]:
+        return [] if self.updater is None else [self.updater.errands, self.updater]
+
     def workers(self) -> list[Worker]:
         """In the order in which they start: who takes before who gives."""
-        givers = (*self.pipelines.values(), *self.sensors.values(), *self.cameras.values())
+        givers = (*self.pipelines.values(), *self.sensors.values(), *self.cameras.values(), *self.updaters())
         return [self.storage, self.publisher, self.upkeep, *givers]

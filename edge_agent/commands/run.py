@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from edge_agent.commands.common import add_config, parser
-from edge_agent.loading import begin, load_configuration, model_request
+from edge_agent.loading import load_configuration
+from edge_agent.updating.start import UpdateStart
 
 # journald reads the priority from this prefix (sd-daemon(3))
 PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -29,10 +31,14 @@ def main(argv: Sequence[str]) -> int:
     start_logging(loaded.config.log.level)
     for warning in loaded.warnings:
         logging.getLogger("edge_agent").warning("%s", warning)
-    loading = [begin(model_request(loaded, pipeline.model)) for pipeline in loaded.config.pipeline]
+    start = UpdateStart(loaded)
+    if start.wait_s:
+        logging.getLogger("edge_agent").warning("the last starts did not last: waiting %g s", start.wait_s)
+        time.sleep(start.wait_s)
+    loading = [start.begin(pipeline.model) for pipeline in loaded.config.pipeline]
     from edge_agent.agent import Agent  # OpenCV and paho: imported while the children try the back-ends
 
-    return Agent(loaded, loading).run()
+    return Agent(loaded, start, loading).run()
 
 
 def start_logging(level: str) -> None:

@@ -18,9 +18,9 @@ OTHER = "line2"
 PASSWORDS = {DEVICE: "first secret", OTHER: "second secret", "collector": "third secret", "operator": "fourth secret"}
 SAYS = (
     *("availability", "info", "prediction/inspect", "state/inspect", "drift/inspect", "stats", "event"),
-    *("setting/inspect/rate", "response/ping", "response/set", "update/status"),
+    *("setting/inspect/rate", "response/ping", "response/set", "update/status", "update/get"),
 )
-HEARS = ("set/inspect/rate", "request/ping", "feedback", "update/bell", "update/hold")
+HEARS = ("set/inspect/rate", "request/ping", "feedback", "update/bell", "update/hold", "update/chunk")
 DENIED = "Not authorized"
 TAKEN = ("Success", "No matching subscribers")
 WAYS = ("password", "certificate")

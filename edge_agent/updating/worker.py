@@ -1,0 +1,239 @@
+"""One thread owns the device's updates: it hears of bells, answers and time, asks the rules what is to be done, and
+does it in that order, the state on the disk before anything that follows it.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edge_agent import limits
+from edge_agent.core import rollout_state
+from edge_agent.core.rollout import Machine
+from edge_agent.core.rollout_mind import Now
+from edge_agent.core.rollout_steps import (
+    Action,
+    Cancel,
+    Check,
+    Collect,
+    Done,
+    Failed,
+    Fetch,
+    Happening,
+    Hold,
+    Report,
+    Save,
+    Settle,
+    Shadow,
+    Swap,
+    SwapBack,
+    Tell,
+    Tick,
+    Unshadow,
+    Verify,
+    Wake,
+)
+from edge_agent.core.trial_watch import Tried
+from edge_agent.core.update_hold import parse_hold
+from edge_agent.core.update_status import status_body
+from edge_agent.errors import UpdateError
+from edge_agent.io.board import memory_rss_mb
+from edge_agent.io.model_store import ModelStore
+from edge_agent.outgoing import Kind, Record, Schema
+from edge_agent.parts import Parts
+from edge_agent.records import Event
+from edge_agent.rollouts import Candidate, DeviceState, Held, Reason, UpdateState
+from edge_agent.stages.worker import Services, Worker
+from edge_agent.updating.errands import Answer, Errands
+from edge_agent.updating.operator import OperatorDesk
+from edge_agent.updating.shadow import ShadowSeat
+from edge_agent.updating.swapping import Swapping
+from edge_agent.updating.trial import TrialLook
+
+TICK_S = 1.0
+
+
+class _Answered(Struct, frozen=True):
+    number: int  # of the errand
+    answer: Answer
+
+
+class Updater(Worker):
+    """The owner of Machine and ModelStore."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        machine: Machine,
+        store: ModelStore,
+        make_errands: Callable[[Swapping, Callable[[int, Answer], None], Callable[[], DeviceState]], Errands],
+        changed: Callable[[], None],
+        services: Services,
+    ) -> None:
+        """``changed``: another model is live; called on this thread."""
+        super().__init__("updater", services)
+        self._parts = parts
+        self._machine = machine
+        self._store = store
+        self._changed = changed
+        self._swapping = Swapping(parts, store)
+        self._queue: queue.SimpleQueue[Happening | _Answered] = queue.SimpleQueue()
+        self._state = machine.status().device
+        self.errands = make_errands(self._swapping, self._answered, lambda: self._state)
+        self._shadow = ShadowSeat(parts, store, self._swapping, self._queue.put, services)
+        self._desk = OperatorDesk(store.requests, machine)
+        self._trial: TrialLook | None = None
+        self._swapping_now: Candidate | None = None
+        self._healthy_ns: int | None = self.clock.monotonic_ns() + round(limits.HEALTHY_S * 1e9)
+        self._begun = False
+
+    # --- from any thread -----------------------------------------------------------------------------------------
+
+    def bell(self) -> None:
+        self._queue.put(Wake("bell"))
+
+    def hold(self, payload: bytes) -> None:
+        """As ``update/hold`` says it; what makes no sense is told and changes nothing."""
+        try:
+            self._queue.put(Hold(parse_hold(payload, self._now().wall_ns)))
+        except ValueError as error:
+            self.services.emit(Event("command_refused", "warning", "update/hold", str(error)))
+
+    def _answered(self, number: int, answer: Answer) -> None:
+        self._queue.put(_Answered(number, answer))
+
+    def greeting(self) -> list[Record]:
+        """What every new connection is told."""
+        return [self._status_record()]
+
+    # --- this thread ---------------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._store.requests.clear()
+            self._collect_at_start()
+            self._do(self._machine.start(self._now()))
+        while not self.services.stopping.is_set():
+            self.beat()
+            self._one(self._next())
+        self._end()
+
+    def leave(self) -> None:
+        self._shadow.end()
+        self._store.close()
+
+    def _next(self) -> Happening | None:
+        wait_s = TICK_S
+        due_ns = self._machine.next_deadline()
+        if due_ns is not None:
+            wait_s = min(wait_s, max(0.0, (due_ns - self.clock.monotonic_ns()) / 1e9))
+        try:
+            item = self._queue.get(timeout=wait_s)
+        except queue.Empty:
+            return None
+        if not isinstance(item, _Answered):
+            return item
+        if not self.errands.awaits(item.number):
+            return None
+        self._swap_answered(item.answer)
+        return item.answer
+
+    def _swap_answered(self, answer: Answer) -> None:
+        """The trial is looked at from the moment when its first frame may come."""
+        if not isinstance(answer, Done | Failed) or self._swapping_now is None:
+            return
+        candidate, self._swapping_now = self._swapping_now, None
+        if isinstance(answer, Done):
+            users = self._swapping.pipelines(candidate.release.name)
+            self._trial = TrialLook(self._parts, candidate, users, memory_rss_mb)
+
+    def _one(self, happening: Happening | None) -> None:
+        self._handle(happening or Tick())
+        self._watch_trial()
+        self._serve_operator()
+        if self._healthy_ns is not None and self.clock.monotonic_ns() >= self._healthy_ns:
+            self._healthy_ns = None
+            self._do(self._machine.healthy(self._now()))
+
+    def _handle(self, happening: Happening | Tried) -> None:
+        self._do(self._machine.handle(happening, self._now()))
+
+    def _watch_trial(self) -> None:
+        if self._trial is None:
+            return
+        if self._machine.status().state is not UpdateState.TRIAL:
+            self._trial = None
+            return
+        self._handle(self._trial.look())
+
+    def _serve_operator(self) -> None:
+        for happening in self._desk.wishes():
+            self._handle(happening)
+        self._desk.tell_results()
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        """In their order. Where the state can't be written down nothing that follows it is done."""
+        todo = list(actions)
+        while todo:
+            action = todo.pop(0)
+            if isinstance(action, Save):
+                try:
+                    self._store.save(action.state)
+                except UpdateError as error:
+                    todo = self._machine.unsaved(Failed(Reason(error.reason), str(error)), self._now())
+                    continue
+                self._state = action.state
+            else:
+                self._act(action)
+
+    def _act(self, action: Action) -> None:
+        if isinstance(action, Report):
+            self._parts.publisher.publish(self._status_record())
+        elif isinstance(action, Tell):
+            self.services.emit(action.event)
+        elif isinstance(action, Check | Fetch | Verify | Swap | SwapBack):
+            self._swapping_now = action.candidate if isinstance(action, Swap) else None
+            self.errands.begin(action)
+        elif isinstance(action, Cancel):
+            self._swapping_now = None
+            self.errands.cancel()
+        elif isinstance(action, Shadow):
+            self._shadow.begin(action.candidate)
+        elif isinstance(action, Unshadow):
+            self._shadow.end()
+        elif isinstance(action, Settle):
+            self._swapping.settle(action.model)
+            self._changed()
+        elif isinstance(action, Collect):
+            self._collect(action.keep)
+
+    def _collect(self, keep: frozenset[str]) -> None:
+        try:
+            self._store.collect(keep)
+        except UpdateError as error:  # the next one goes on
+            self.faults.add(error, "old models stay on the disk until later")
+
+    def _collect_at_start(self) -> None:
+        """A power cut may have undone the last one."""
+        self._collect(rollout_state.keep(self._state))
+
+    def _end(self) -> None:
+        self.errands.end()
+        self._do(self._machine.stop(self._now()))
+
+    def _status_record(self) -> Record:
+        parts = self._parts
+        status = self._machine.status()
+        known = {name: Held() for name in parts.config.model} | status.device.models
+        status = replace(status, device=replace(status.device, models=known))
+        body = status_body(status, parts.topics.device, parts.boot_id)
+        topic, now_ns = parts.topics.update_status, self.clock.monotonic_ns()
+        return Record(Kind.ROLLOUT, topic, Schema.UPDATE, body, now_ns, retain=True)
+
+    def _now(self) -> Now:
+        mono_ns = self.clock.monotonic_ns()
+        return Now(mono_ns, self.clock.wall_ns(mono_ns), self.clock.synced())
