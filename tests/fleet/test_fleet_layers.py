@@ -13,7 +13,8 @@ from tests.test_architecture import LINES_MOST, covers
 
 _DEVICE = """
 records outgoing rollouts errors ports limits core command_line config.schema config.units config.convert
-config.checks_mqtt io.mqtt io.mqtt_client io.secrets io.model_file io.tuf_client io.fetch io.clock children
+config.checks_mqtt io.mqtt io.mqtt_client io.secrets io.model_file io.tuf_client io.tuf_documents
+io.fetch io.clock children
 """
 DEVICE = frozenset(f"edge_agent.{name}" for name in _DEVICE.split())
 LIBRARIES = frozenset({"msgspec", "paho", "fleet", "tuf", "securesystemslib", "cryptography", "rich"})
