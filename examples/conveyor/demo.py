@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ HOST = "127.0.0.1"
 FIRST_PREDICTION_S = 60.0  # loading a model on the slowest board takes some ten seconds
 STOP_S = 15.0  # as long as the unit gives the daemon
 SECONDS = {"s": 1, "m": 60, "h": 3600}
+FLEET = [sys.executable, "-m", "fleet"]
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -84,6 +86,9 @@ class Child:
 class Demo:
     def __init__(self, mosquitto: str, folder: Path, lasts_s: float) -> None:
         self.mosquitto, self.folder, self.lasts_s = mosquitto, folder, lasts_s
+        self.updates = folder / "updates"
+        self.source = str(self.updates)
+        self.port = 0
         self.stopping = False
         self.seen = Seen()
         self.broker: Child | None = None
@@ -96,7 +101,7 @@ class Demo:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop)
         try:
-            port = self._start_broker()
+            self.port = port = self._start_broker()
             text, device = self._configuration(port)
             config = self.folder / "agent.toml"
             config.write_text(text)
@@ -104,6 +109,7 @@ class Demo:
             command = [sys.executable, "-m", "edge_agent", "run", "--config", str(config)]
             self.daemon = Child("the daemon", command, self.folder / "daemon.log", STATE_DIRECTORY=str(self.folder))
             self._say(f"broker on {HOST}:{port}; in another terminal: mosquitto_sub -p {port} -t 'edge-agent/#' -v")
+            self._say(f"a new model: edge-fleet push MODEL.tflite --trial 10s {shlex.join(self.push_options)}")
             self._say("the daemon starts and loads the model ...")
             self._watch(subscriber)
             self._say("stopping")
@@ -118,6 +124,10 @@ class Demo:
         if not self.seen.received:
             raise DemoError("no prediction was received", self.daemon.log)
         return 0
+
+    @property
+    def push_options(self) -> list[str]:
+        return ["--to", "device:demo", "--mqtt-port", str(self.port), "--repository", str(self.updates)]
 
     def _stop(self, *_: object) -> None:
         self.stopping = True
@@ -142,7 +152,15 @@ class Demo:
             (EXAMPLE / "agent.toml").read_text(), EXAMPLE, {"host": HOST, "port": port, "stats_interval": "2s"}
         )
         config = msgspec.toml.decode(text)
-        return text, f"{config['mqtt'].get('base_topic', 'edge-agent')}/{config['device']['id']}"
+        return text + self._update(), f"{config['mqtt'].get('base_topic', 'edge-agent')}/{config['device']['id']}"
+
+    def _update(self) -> str:
+        """The section [update] of a repository that ``edge-fleet push`` may use. Raises DemoError."""
+        log = self.folder / "init.log"
+        if Child("edge-fleet init", [*FLEET, "init", str(self.updates)], log).process.wait() != 0:
+            raise DemoError("edge-fleet init failed", log)
+        root = self.updates / "metadata" / "1.root.json"
+        return f"\n[update]\nrepository = {json.dumps(self.source)}\nroot = {json.dumps(str(root))}\n"
 
     def _watch(self, subscriber: Subscriber) -> None:
         """Until told to stop, or the time is over. Raises DemoError when a process dies."""
@@ -191,7 +209,10 @@ class Demo:
             if not self.seen.received:
                 self._say(heading(prediction["readings"]))
             self.seen.prediction(prediction, time.monotonic())
-            print(self._line(prediction), flush=True)
+            self._show_prediction(prediction)
+
+    def _show_prediction(self, prediction: dict[str, Any]) -> None:
+        print(self._line(prediction), flush=True)
 
     def _line(self, prediction: dict[str, Any]) -> str:
         line = prediction_line(prediction)
@@ -219,18 +240,28 @@ def duration(text: str) -> float:
     return float(match[1]) * SECONDS[match[2]]
 
 
+def _kind(ota: bool) -> type[Demo]:
+    if not ota:
+        return Demo
+    sys.modules["demo"] = sys.modules[__name__]  # run as a script, this module has another name
+    from ota import OtaDemo
+
+    return OtaDemo
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="script/demo", description="The example's predictions over MQTT.")
     parser.add_argument(
         "--for", dest="lasts_s", type=duration, default=float("inf"), metavar="20s", help="end by itself"
     )
+    parser.add_argument("--ota", action="store_true", help="push a good model and a bad one to it while it runs")
     parser.add_argument("--mosquitto", default="mosquitto", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=Path.cwd() / ".demo", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=arguments.folder))
     try:
-        status = Demo(arguments.mosquitto, folder, arguments.lasts_s).run()
+        status = _kind(arguments.ota)(arguments.mosquitto, folder, arguments.lasts_s).run()
     except DemoError as error:
         print(f"demo: {error}; the end of {error.log}:", file=sys.stderr)
         for line in error.log.read_text(errors="replace").splitlines()[-15:]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import signal
 import socket
 import sys
@@ -16,12 +15,11 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.config.checks_mqtt import is_loopback
-from edge_agent.config.convert import convert
 from edge_agent.config.schema import MqttConfig
 from edge_agent.errors import ConfigError, TransportError
 from fleet.collector import Collector, Listener, Until
 from fleet.commands.common import add_database, add_json, duration, parser
+from fleet.commands.mqtt_options import add_mqtt, as_options, mqtt_config
 from fleet.store import Store
 from fleet.subscription import Subscription
 
@@ -30,12 +28,12 @@ SCHEMA = "edge-fleet/collect/1"
 
 def main(argv: Sequence[str]) -> int:
     options = _arguments().parse_args(argv)
-    config = _config(options)
+    config = mqtt_config(options, prefix="") or MqttConfig()
     store = Store(options.db)
     try:
         return _collect(options, config, store)
     except (ConfigError, TransportError) as error:
-        raise type(error)(_as_options(str(error))) from None
+        raise type(error)(as_options(str(error), prefix="")) from None
     finally:
         store.close()
 
@@ -114,19 +112,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _say(line: str) -> None:
-    print(f"edge-fleet collect: {_as_options(line)}", file=sys.stderr, flush=True)
-
-
-def _as_options(line: str) -> str:
-    """What the client says of keys of agent.toml, said of our options."""
-    for key, option in (
-        ("password_file", "--password-file"),
-        ("client_id", "--client-id"),
-        ("protocol =", "--protocol"),
-    ):
-        line = line.replace(key, option)
-    line = re.sub(r"\[mqtt(?:\.tls)?\] (?=--)", "", line)
-    return re.sub(r"\[mqtt(?:\.tls)?\] (?=[a-z])", "--", line).replace("[mqtt.tls]", "--ca, --certificate and --key")
+    print(f"edge-fleet collect: {as_options(line, prefix='')}", file=sys.stderr, flush=True)
 
 
 def _seconds(given: int | None) -> float | None:
@@ -140,37 +126,6 @@ def _client_id(database: Path, base: str) -> str:
     return f"edge-fleet-{socket.gethostname()}-{key}"
 
 
-def _config(options: argparse.Namespace) -> MqttConfig:
-    raw: dict[str, Any] = {
-        "host": options.host,
-        "port": options.port,
-        "base_topic": options.base_topic,
-        "protocol": options.protocol,
-        "insecure": options.insecure,
-    }
-    for key in ("username", "password_file"):
-        if getattr(options, key) is not None:
-            raw[key] = getattr(options, key)
-    tls = {key: value for key in ("ca", "certificate", "key") if (value := getattr(options, key)) is not None}
-    if tls or options.tls:
-        raw["tls"] = tls
-    config = convert(raw, MqttConfig, "command line")
-    if ("certificate" in tls) != ("key" in tls):
-        raise ConfigError("--certificate and --key go together: give both")
-    if config.base_topic.startswith("$") or "" in config.base_topic.split("/"):
-        raise ConfigError(
-            f"--base-topic {config.base_topic}: must not begin with $, begin or end with /, or have // in it"
-        )
-    if config.password_file is not None and config.username is None:
-        raise ConfigError("--password-file: there is no user name to go with it; give --username")
-    if config.tls is None and not config.insecure and not is_loopback(config.host):
-        raise ConfigError(
-            f"--host {config.host}: not this machine, and without TLS everybody on the way can read and change what is "
-            "sent: give --tls or --ca, or --insecure to accept that"
-        )
-    return config
-
-
 def _arguments() -> argparse.ArgumentParser:
     arguments = parser(
         "collect",
@@ -178,18 +133,8 @@ def _arguments() -> argparse.ArgumentParser:
         "once. A message is acknowledged when it is on the disk. Ctrl-C ends it; the broker keeps what comes then.",
     )
     add_database(arguments, "SQLite file; made where it is not there")
-    defaults = MqttConfig()
-    arguments.add_argument("--host", default=defaults.host, help=f"broker (default {defaults.host})")
-    arguments.add_argument("--port", type=int, default=defaults.port, help=f"default {defaults.port}")
-    arguments.add_argument("--base-topic", default=defaults.base_topic, help=f"default {defaults.base_topic}")
-    arguments.add_argument("--protocol", choices=["5", "3.1.1"], default=defaults.protocol, help="of MQTT (default 5)")
-    arguments.add_argument("--username")
-    arguments.add_argument("--password-file", metavar="FILE", help="text file with the password alone")
-    arguments.add_argument("--tls", action="store_true", help="TLS with the system's authorities")
-    arguments.add_argument("--ca", metavar="FILE", help="TLS with this authority's certificate")
-    arguments.add_argument("--certificate", metavar="FILE", help="client certificate; with --key")
-    arguments.add_argument("--key", metavar="FILE")
-    arguments.add_argument("--insecure", action="store_true", help="plain MQTT to another machine")
+    add_mqtt(arguments, prefix="")
+    arguments.set_defaults(mqtt_host=MqttConfig().host)
     arguments.add_argument("--client-id", metavar="ID", help="name of the broker's session (default: by host and file)")
     arguments.add_argument("--for", dest="run_for", type=duration, metavar="TIME", help='end after, such as "60s"')
     arguments.add_argument("--until-idle", type=duration, metavar="TIME", help="end when nothing came for that long")

@@ -60,6 +60,18 @@ def test_the_demo_ends_by_itself_and_sums_up_what_was_received(tmp_path: Path) -
     assert not tmp_path.exists(), "the demo's folder goes when all went well"
 
 
+@pytest.mark.soak
+def test_the_demo_of_models_over_the_air_commits_a_good_one_and_gives_up_two_bad_ones(tmp_path: Path) -> None:
+    with demo(tmp_path, "--ota") as running:
+        output, _ = running.communicate(timeout=2 * LIMIT_S)
+    assert running.returncode == 0, output
+    assert re.search(r"^ +conveyor-1\.2\.0-1: done$", output, re.MULTILINE), output
+    assert re.search(r"demo  rejected  runs 1\.2\.0  agreement: ", output), output
+    assert re.search(r"demo  rolled back  runs 1\.2\.0  output: .* is not finite", output), output
+    assert re.search(r"^received: \d+ predictions at [\d.]+/s, none missing$", output, re.MULTILINE), output
+    assert not tmp_path.exists(), "the demo's folder goes when all went well"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_demo_that_is_told_to_stop_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     with demo(tmp_path) as running:
