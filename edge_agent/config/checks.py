@@ -12,6 +12,7 @@ from typing import Final
 from edge_agent.config.checks_mqtt import MQTT_CHECKS
 from edge_agent.config.checks_sources import SOURCE_CHECKS
 from edge_agent.config.checks_time import TIME_CHECKS
+from edge_agent.config.checks_update import UPDATE_CHECKS
 from edge_agent.config.explain import PATTERN_WORDS
 from edge_agent.config.finding import Finding, at
 from edge_agent.config.schema import Config, Name
@@ -141,6 +142,7 @@ CHECKS: tuple[Check, ...] = (
     *SOURCE_CHECKS,
     _references,
     *TIME_CHECKS,
+    *UPDATE_CHECKS,
     _delegates,
     *MQTT_CHECKS,
     _unused,

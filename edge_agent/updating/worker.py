@@ -89,6 +89,7 @@ class Updater(Worker):
         self._swapping_now: Candidate | None = None
         self._healthy_ns: int | None = self.clock.monotonic_ns() + round(limits.HEALTHY_S * 1e9)
         self._begun = False
+        self._told = self._live()  # what runs, as ``info`` says it
 
     # --- from any thread -----------------------------------------------------------------------------------------
 
@@ -155,6 +156,7 @@ class Updater(Worker):
         self._handle(happening or Tick())
         self._watch_trial()
         self._serve_operator()
+        self._tell_of_change()
         if self._healthy_ns is not None and self.clock.monotonic_ns() >= self._healthy_ns:
             self._healthy_ns = None
             self._do(self._machine.healthy(self._now()))
@@ -174,6 +176,15 @@ class Updater(Worker):
         for happening in self._desk.wishes():
             self._handle(happening)
         self._desk.tell_results()
+
+    def _tell_of_change(self) -> None:
+        live = self._live()
+        if live != self._told:
+            self._told = live
+            self._changed()
+
+    def _live(self) -> dict[str, str]:
+        return {name: model.file.sha256 for name, model in self._parts.models.items()}
 
     def _do(self, actions: Sequence[Action]) -> None:
         """In their order. Where the state can't be written down nothing that follows it is done."""
@@ -207,7 +218,6 @@ class Updater(Worker):
             self._shadow.end()
         elif isinstance(action, Settle):
             self._swapping.settle(action.model)
-            self._changed()
         elif isinstance(action, Collect):
             self._collect(action.keep)
 

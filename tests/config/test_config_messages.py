@@ -140,6 +140,14 @@ MEANINGS = [
     ("fps = 30", 'timeout = "0s"', 'camera[0].timeout = "0s": expected a time from 100ms to 1h'),
     ('rate = "10/s"', 'rate = "0.001/h"', 'pipeline[0].rate = "2.77778e-07/s": less than one frame a day'),
     ("[mqtt]", "[outbox]\nmemory = '1kB'\n[mqtt]", 'outbox.memory = "1000B": expected at least "64KiB"'),
+    (
+        "[mqtt]",
+        "[update]\nrepository = 'ftp://x'\n[mqtt]",
+        'update.repository = "ftp://x": expected "https://HOST/PATH"',
+    ),
+    ("[mqtt]", "[update]\nwindow = '2-5'\n[mqtt]", 'update.window = "2-5": expected two times of the day in UTC'),
+    ("[mqtt]", "[update]\npoll = '1s'\n[mqtt]", 'update.poll = "1s": expected a time from 10s'),
+    ("[mqtt]", "[update.tls]\nkey = 'k'\n[mqtt]", "update.tls.certificate: missing"),
     # the broker
     ('host = "127.0.0.1"', 'host = "10.0.0.2"', "add [mqtt.tls], or write insecure = true to accept that"),
     ('host = "127.0.0.1"', 'host = "mqtt://broker"', "expected a host name or an address"),
