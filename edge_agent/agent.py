@@ -54,6 +54,7 @@ from edge_agent.stages.worker import Services
 from edge_agent.updating.first_load import FirstLoad
 from edge_agent.updating.make import make_updater
 from edge_agent.updating.start import UpdateStart
+from edge_agent.updating.status import refusal_record
 
 log = logging.getLogger("edge_agent")
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -223,7 +224,8 @@ class Agent:
 
     def _greeting(self) -> list[Record]:
         updater = self.parts.updater
-        return [*self.control.greeting(), *(updater.greeting() if updater else [])]
+        update = [refusal_record(self.parts, self.start)] if self.start.refusal else []
+        return [*self.control.greeting(), *(updater.greeting() if updater else update)]
 
     def _add_pipeline(self, config: PipelineConfig) -> None:
         engine = self.parts.models[config.name].engine

@@ -20,7 +20,6 @@ from edge_agent.updating.repository import Access, Look
 from edge_agent.updating.swapping import Swapping
 
 PROGRESS_S = 1.0
-SILENCE_MOST_S = 900.0  # a back-end may take long to be built, one that hangs is ended by its own time-outs
 
 Errand = Check | Fetch | Verify | Swap | SwapBack
 Answer = Checked | Progress | Done | Failed
@@ -39,7 +38,6 @@ class Errands(Worker):
         services: Services,
     ) -> None:
         super().__init__("errands", services)
-        self.silence_most_s = SILENCE_MOST_S
         self._access = access
         self._store: ModelStore = access.store
         self._swapping = swapping
@@ -95,7 +93,8 @@ class Errands(Worker):
                 return
             stop = self._halt
         try:
-            answer = self._do(number, errand, stop)
+            with self.excused():  # all of them may take long, and have time-outs of their own
+                answer = self._do(number, errand, stop)
         except RefusedModelError as error:
             answer = Failed(Reason(error.reason), str(error), error.final, error.evidence)
         except UpdateError as error:
@@ -126,20 +125,17 @@ class Errands(Worker):
             if live is None:  # no sample would ever come: it would stay on trial for ever
                 raise UpdateError(Reason.INCOMPATIBLE, f"no pipeline uses [model.{release.name}]", final=True)
             requirements = requirements_of(self._access.loaded, release, live.engine.card)
-            with self.excused():  # it takes minutes where a back-end is slow to build, and has a time-out of its own
-                return Done(verify_model(path, requirements, stop=stop))
-        with self.excused():
-            if isinstance(errand, Swap):
-                return Done(self._swapping.swap(errand.candidate, errand.share))
-            self._swapping.back(errand.model, errand.to)
-            return Done()
+            return Done(verify_model(path, requirements, stop=stop))
+        if isinstance(errand, Swap):
+            return Done(self._swapping.swap(errand.candidate, errand.share))
+        self._swapping.back(errand.model, errand.to)
+        return Done()
 
     def _fetch(self, number: int, candidate: Candidate) -> Done:
         said_s = 0.0
 
         def progress(done: int) -> None:
             nonlocal said_s
-            self.beat()
             if time.monotonic() - said_s >= PROGRESS_S:
                 said_s = time.monotonic()
                 self._say(number, Progress(done, candidate.release.length))

@@ -23,7 +23,7 @@ from edge_agent.ports import Clock, Source
 from edge_agent.rollouts import DeviceState, Reason, Release
 
 ROOT_FILE = "update-root.json"
-_OF_ONE_RELEASE = (Reason.METADATA_REFUSED, Reason.TOO_LARGE)  # not signed, or badly: other models' rollouts go on
+_OF_ONE_RELEASE = (Reason.METADATA_REFUSED, Reason.TOO_LARGE)  # signed, and no model: other models' rollouts go on
 
 
 class Access(Struct, frozen=True):
@@ -62,6 +62,8 @@ class Look:
             )
             releases: dict[str, Release] = {}
             for rollout in wanted(channel, device):
+                if repository.target(rollout.target) is None:
+                    continue  # nobody signed it: the choice says so
                 try:
                     releases[rollout.target] = repository.release(rollout.target)
                 except UpdateError as error:

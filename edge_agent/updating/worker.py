@@ -8,7 +8,6 @@ import queue
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from edge_agent import limits
 from edge_agent.core import rollout_state
@@ -38,18 +37,18 @@ from edge_agent.core.rollout_steps import (
 )
 from edge_agent.core.trial_watch import Tried
 from edge_agent.core.update_hold import parse_hold
-from edge_agent.core.update_status import status_body
 from edge_agent.errors import UpdateError
 from edge_agent.io.board import memory_rss_mb
 from edge_agent.io.model_store import ModelStore
-from edge_agent.outgoing import Kind, Record, Schema
+from edge_agent.outgoing import Record
 from edge_agent.parts import Parts
 from edge_agent.records import Event
-from edge_agent.rollouts import Candidate, DeviceState, Held, Reason, UpdateState
+from edge_agent.rollouts import Candidate, DeviceState, Reason, UpdateState
 from edge_agent.stages.worker import Services, Worker
 from edge_agent.updating.errands import Answer, Errands
 from edge_agent.updating.operator import OperatorDesk
 from edge_agent.updating.shadow import ShadowSeat
+from edge_agent.updating.status import status_record
 from edge_agent.updating.swapping import Swapping
 from edge_agent.updating.trial import TrialLook
 
@@ -141,6 +140,7 @@ class Updater(Worker):
         if not self.errands.awaits(item.number):
             return None
         self._swap_answered(item.answer)
+        self._desk.answered(item.answer)
         return item.answer
 
     def _swap_answered(self, answer: Answer) -> None:
@@ -175,7 +175,6 @@ class Updater(Worker):
     def _serve_operator(self) -> None:
         for happening in self._desk.wishes():
             self._handle(happening)
-        self._desk.tell_results()
 
     def _tell_of_change(self) -> None:
         live = self._live()
@@ -208,9 +207,11 @@ class Updater(Worker):
             self.services.emit(action.event)
         elif isinstance(action, Check | Fetch | Verify | Swap | SwapBack):
             self._swapping_now = action.candidate if isinstance(action, Swap) else None
+            self._desk.check_begins(action.source if isinstance(action, Check) else None)
             self.errands.begin(action)
         elif isinstance(action, Cancel):
             self._swapping_now = None
+            self._desk.check_cancelled()
             self.errands.cancel()
         elif isinstance(action, Shadow):
             self._shadow.begin(action.candidate)
@@ -236,13 +237,7 @@ class Updater(Worker):
         self._do(self._machine.stop(self._now()))
 
     def _status_record(self) -> Record:
-        parts = self._parts
-        status = self._machine.status()
-        known = {name: Held() for name in parts.config.model} | status.device.models
-        status = replace(status, device=replace(status.device, models=known))
-        body = status_body(status, parts.topics.device, parts.boot_id)
-        topic, now_ns = parts.topics.update_status, self.clock.monotonic_ns()
-        return Record(Kind.ROLLOUT, topic, Schema.UPDATE, body, now_ns, retain=True)
+        return status_record(self._parts, self._machine.status())
 
     def _now(self) -> Now:
         mono_ns = self.clock.monotonic_ns()

@@ -18,7 +18,8 @@ io.fetch io.clock children
 """
 DEVICE = frozenset(f"edge_agent.{name}" for name in _DEVICE.split())
 LIBRARIES = frozenset({"msgspec", "paho", "fleet", "tuf", "securesystemslib", "cryptography", "rich"})
-PURE = ("records", "intake", "gaps", "gaps_text", "campaign", "fleet_view", "fleet_text")  # no file, socket, thread or clock
+# no file, socket, thread or clock
+PURE = ("records", "intake", "gaps", "gaps_text", "campaign", "fleet_view", "fleet_text")
 IMPURE = frozenset({"sqlite3", "os", "socket", "threading", "time", "random", "pathlib", "paho", "signal"})
 MODULES = sorted((ROOT / "fleet").rglob("*.py"))
 

@@ -36,7 +36,8 @@ LINE = belt(FPS) + REST
 FAST_LINE = belt(FAST_FPS) + REST
 EVERY = '[outbox]\ndurability = "every"\n'
 NOTICING = 'keepalive = "1s"'  # so that a silent broker is noticed soon
-KEEPS_ALL = "max_queued_messages 1000000\nmax_inflight_messages 0\n"  # mosquitto drops what its subscribers are too slow for
+# mosquitto drops what its subscribers are too slow for
+KEEPS_ALL = "max_queued_messages 1000000\nmax_inflight_messages 0\n"
 STOP_S = 5
 NOISE_S = 3  # a busy machine's, over what is promised
 LOST_MOST_S = 5.0  # durability "batch"

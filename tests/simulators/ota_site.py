@@ -46,6 +46,7 @@ class OtaSite:
         self.configuration = self.configured(*update, repository=repository)
         self._start = start
         self._rollouts: list[Rollout] = []
+        self._published = self._rolled_out = 0
         self.daemon = self.start()
 
     def configured(self, *update: str, repository: str | None = None) -> str:
@@ -58,8 +59,11 @@ class OtaSite:
         )
 
     def start(self) -> Daemon:
+        """And wait until it hears: a bell before that is rung for nobody."""
+        before = self.status().get("boot_id")
         self.daemon = self._start(self.configuration)
         self.daemon.wait_ready()
+        wait_for(lambda: self.status().get("boot_id") not in (before, None), "its first words")
         return self.daemon
 
     def close(self) -> None:
@@ -71,13 +75,14 @@ class OtaSite:
 
     def publish(self, version: str, content: bytes | None = None, *, seq: int | None = None, **custom: Any) -> Release:
         """Sign a model; None: a good one that names this version."""
+        self._published += 1
         content = good(version) if content is None else content
-        seq = len(self._rollouts) + 1 if seq is None else seq
-        return self.repository.add_model(NAME, version, content, seq, **custom)
+        return self.repository.add_model(NAME, version, content, self._published if seq is None else seq, **custom)
 
     def rollout(self, release: Release, **change: Any) -> Rollout:
         """The next one, to this device; nobody has signed it."""
-        number = len(self._rollouts) + 1
+        self._rolled_out += 1
+        number = self._rolled_out
         said: dict[str, Any] = {
             "id": f"r{number}",
             "number": number,
