@@ -28,7 +28,7 @@ from edge_agent.config.load import LoadedConfig
 from edge_agent.config.schema import CameraConfig, PipelineConfig, SensorConfig
 from edge_agent.control import Control
 from edge_agent.core.outbox import Outbox
-from edge_agent.core.wire import OFFLINE, Topics, event_body
+from edge_agent.core.wire import OFFLINE, Topics, event_body, printable
 from edge_agent.io.board import read_state
 from edge_agent.io.cameras import create_camera, is_live
 from edge_agent.io.clock import SystemClock
@@ -79,7 +79,6 @@ class Agent:
         self.services = Services(self.clock, self.stopping, self.emit, self.died)
         self.parts = Parts(loaded, self.boot_id, self.topics, self.clock, Notifier(), self.stopping, self.emit)
         self.control = Control(self.parts)
-        self.failure: BaseException | None = None
         self._events = 0
         self._events_lock = threading.Lock()
         self._refusals: set[tuple[str, ...]] = set()
@@ -132,11 +131,11 @@ class Agent:
         log.info("ready: device %s, boot %s", self.topics.device, self.boot_id)
         self.control.run()
         self._stop()
-        return 1 if self.failure else 0
+        return 1 if self.parts.failure else 0
 
     def emit(self, event: Event) -> None:
         """Log an event and publish it. From any thread."""
-        log.log(LOG_LEVELS[event.severity], "%s: %s: %s", event.kind, event.subject, event.detail)
+        log.log(LOG_LEVELS[event.severity], "%s: %s: %s", event.kind, printable(event.subject), printable(event.detail))
         with self._events_lock:
             seq, self._events = self._events, self._events + 1
         body = event_body(event, self.topics.device, self.boot_id, seq)
@@ -146,7 +145,7 @@ class Agent:
     def died(self, name: str, error: BaseException) -> None:
         """A worker ended by an exception: say so and stop; the service manager starts the process anew."""
         log.critical("%s died", name, exc_info=error)
-        self.failure = error
+        self.parts.failure = error
         self.control.wake()
         self.stopping.set()
 
@@ -154,6 +153,8 @@ class Agent:
         self.stopping.set()
         self.parts.notifier.stopping()
         self.publisher.closing()
+        if self.parts.updater is not None:
+            self.parts.updater.wake()
         for pipeline in self.parts.pipelines.values():
             pipeline.close()
         end_ns = self.clock.monotonic_ns() + round(limits.STOP_JOIN_S * 1e9)  # for all together
@@ -179,7 +180,7 @@ class Agent:
         last_words = threading.Thread(target=self._say_what_hangs, daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_S)
-        os._exit(1 if self.failure else 0)
+        os._exit(1 if self.parts.failure else 0)
 
     def _say_what_hangs(self) -> None:
         log.error("stopped without waiting any longer for %s", ", ".join(self.control.reports.alive()) or "the end")

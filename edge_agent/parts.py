@@ -47,6 +47,7 @@ class Parts:
     cameras: dict[str, CameraWorker] = field(default_factory=dict)
     sensors: dict[str, SensorWorker] = field(default_factory=dict)
     updater: Updater | None = None  # None: its folder can't be used
+    failure: BaseException | None = None  # what a worker died of: the process ends, and not in an orderly way
 
     @property
     def config(self) -> Config:

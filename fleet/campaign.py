@@ -156,7 +156,7 @@ class Campaign:
         word = "paused" if self.rollout.state == "paused" else "waiting"
         # A check from before the rollout says nothing of it
         failed = status.check.ok is False
-        detail = status.check.detail if failed or self.rollout.id in status.check.detail else status.detail
+        detail = status.check.detail if failed or self.rollout.id in status.check.detail else ""
         return self._standing(device, Phase.WAITING, word, status.check.reason if failed else None, detail)
 
     def _standing(

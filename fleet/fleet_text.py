@@ -64,7 +64,8 @@ def ended_text(campaign: Campaign, verdict: Verdict | None) -> str:
         None: "not over yet; it goes on, whoever watches",
     }
     lines = [f"{rollout.id}: {ends[verdict]}", counts_text(campaign)]
-    lines += [standing_line(standing) for standing in campaign.standings if standing.phase is Phase.FAILED]
+    told = (Phase.FAILED,) if verdict is not None else (Phase.FAILED, Phase.WAITING)
+    lines += [standing_line(standing) for standing in campaign.standings if standing.phase in told][:20]
     return "\n".join(lines)
 
 

@@ -154,12 +154,16 @@ class RolloutBook:
         earlier = [
             r
             for r in self.channel().rollouts
-            if r.model == bad.model and r.number < bad.number and r.sha256 != bad.sha256 and r.state != "stopped"
+            if r.model == bad.model
+            and r.number < bad.number
+            and r.sha256 != bad.sha256
+            and r.state != "stopped"
+            and _covers(r, bad)
         ]
         if not earlier:
             raise ConfigError(
-                f"no rollout of {bad.model} came before {bad.id}: publish the old file and name it with --to-version, "
-                "or end the rollout with --stop-only"
+                f"no rollout of {bad.model} came before {bad.id} to all of its devices: publish the old file and name "
+                "it with --to-version, or end the rollout with --stop-only"
             )
         return self._release_of(max(earlier, key=lambda r: r.number))
 
@@ -183,6 +187,14 @@ class RolloutBook:
             raise ConfigError(f"nothing was signed: {error}") from None
         self._repository.put_target("rollouts", self._path, content)
         self._repository.commit()
+
+
+def _covers(one: Rollout, other: Rollout) -> bool:
+    """Whether every device of ``other`` was meant by ``one``."""
+    if one.percent < other.percent or (one.percent < 100 and one.salt != other.salt):
+        return False
+    named = set(other.to.devices) <= set(one.to.devices) and set(other.to.groups) <= set(one.to.groups)
+    return one.to.everyone or (named and not other.to.everyone)
 
 
 def audience(texts: Sequence[str]) -> Audience:

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from edge_agent.errors import ConfigError, EdgeAgentError, TransportError
 from edge_agent.rollouts import Rollout
 from fleet.bell import ring
-from fleet.campaign import Campaign, Standing, Verdict
+from fleet.campaign import Campaign, Phase, Standing, Verdict
 from fleet.fleet_link import Connection, FleetLink, Said
 from fleet.fleet_view import FleetView
 from fleet.keys import KeyRing
@@ -107,9 +107,14 @@ class Watch:
             if end_s is not None and time.monotonic() >= end_s:
                 return None
         if verdict is Verdict.TOO_MANY:
-            self._stop()
+            self._stop(f"more than {self.campaign.rollout.max_failures} failed")
             self._see_out()
+        elif verdict is Verdict.FAILED and self._failed_everywhere():
+            self._stop("no device committed it")  # else a later rollback would bring it back
         return verdict
+
+    def _failed_everywhere(self) -> bool:
+        return bool(self.campaign.count(Phase.FAILED)) and not self.campaign.count(Phase.COMMITTED)
 
     def _see_out(self) -> None:
         """Those that try it see that it is stopped, as long as whoever watches is there (and may serve it)."""
@@ -147,9 +152,9 @@ class Watch:
             new = self.campaign.rollout
             self._screen.say(f"{new.id} is {new.state} now, {new.percent:g} %")
 
-    def _stop(self) -> None:
+    def _stop(self, why: str) -> None:
         rollout = self.campaign.rollout
-        said = f"more than {rollout.max_failures} failed: {rollout.id}"
+        said = f"{why}: {rollout.id}"
         if self._guarded(lambda: self._book.stop(rollout.id), f"{said} should be stopped and could not be: "):
             self._screen.say(f"{said} is stopped")
             self._guarded(lambda: ring(self._link, rollout), "the devices were not woken: ")

@@ -38,7 +38,7 @@ def refusing(reason: Reason) -> Iterator[None]:
     except MemoryError:
         raise Refusal(Reason.MEMORY, "it needs more memory than this device can spare", final=False) from None
     except EdgeAgentError as error:
-        text = str(error).splitlines()[0]
+        text = str(error).splitlines()[0].removesuffix("; add and adapt:")
         raise Refusal(Reason.MEMORY if "bad_alloc" in text or "MemoryError" in text else reason, text) from None
     except Exception as error:  # noqa: BLE001 - a damaged model may raise anything, anywhere
         raise Refusal(reason, one_line(f"{type(error).__name__}: {error}")) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_agent.commands.common import add_config, add_json, parser
 from edge_agent.commands.models_listed import as_json, as_text
 from edge_agent.config.load import LoadedConfig
+from edge_agent.core.wire import printable
 from edge_agent.errors import ConfigError
 from edge_agent.io.model_store import ModelStore, update_folder
 from edge_agent.io.update_requests import Request
@@ -46,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
     options = arguments.parse_args(argv)
     wants, takes = options.what in ("pin", "unpin", "rollback", "install"), options.what != "list"
     if (wants and options.of is None) or (not takes and options.of is not None):
-        arguments.error(f"{options.what} {'needs' if wants else 'takes no'} {'FOLDER' if wants else 'NAME'}")
+        arguments.error(
+            f"{options.what} {'needs' if wants else 'takes no'} {'FOLDER' if options.what == 'install' else 'NAME'}"
+        )
     loaded = load_configuration(options.config)
     store = ModelStore(_folder(loaded), loaded.config.update.disk)
     if options.what == "list":
@@ -101,5 +104,5 @@ def _ask(loaded: LoadedConfig, store: ModelStore, options: argparse.Namespace) -
     if options.json:
         print(json.dumps({"schema": ASKED_SCHEMA, "ok": asked.ok, "text": asked.text, "by": asked.by}))
     else:
-        print(asked.text, file=sys.stdout if asked.ok else sys.stderr)
+        print(printable(asked.text), file=sys.stdout if asked.ok else sys.stderr)
     return 0 if asked.ok else 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edge_agent.core.update_status import held_object, outcome_object
-from edge_agent.core.wire import rfc3339
+from edge_agent.core.wire import printable, rfc3339
 from edge_agent.rollouts import FACTORY, Candidate, DeviceState, Held, Slot, Trial
 
 HEADINGS = ("model", "runs", "sha256", "seq", "before it", "rollout", "")
@@ -25,7 +25,8 @@ def as_json(folder: Path, configured: Iterable[str], state: DeviceState) -> dict
 
 
 def as_text(folder: Path, configured: Iterable[str], state: DeviceState) -> str:
-    rows = [HEADINGS, *(_row(name, state.models.get(name, Held())) for name in _names(configured, state))]
+    found = [_row(name, state.models.get(name, Held())) for name in _names(configured, state)]
+    rows = [HEADINGS, *(tuple(map(printable, row)) for row in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = [str(folder), ""]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -42,7 +43,7 @@ def as_text(folder: Path, configured: Iterable[str], state: DeviceState) -> str:
         why = f", {last.reason.value}: {last.detail}" if last.reason else ""
         when = f"{rfc3339(last.wall_ns)}  " if last.wall_ns else ""
         lines.append(f"last: {when}{last.state.value} {last.model} {last.version} (rollout {last.rollout}){why}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _names(configured: Iterable[str], state: DeviceState) -> Sequence[str]:

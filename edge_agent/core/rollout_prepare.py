@@ -95,6 +95,7 @@ def verify_failed(mind: Mind, failed: Failed, now: Now) -> Turn:
 
 
 def shadow_tick(mind: Mind, _: Tick, now: Now) -> Turn:
+    mind = _advanced(mind, now)
     return _shadow_over(mind, now) or look(mind, now) or (mind, [])
 
 
@@ -106,7 +107,15 @@ def shadowed(mind: Mind, report: Shadowed, now: Now) -> Turn:
         "shadow_memory_mb": round(report.memory_mb, 1),
     }
     mind = replace(mind, samples=report.samples, evidence={**mind.evidence, **evidence})
+    mind = _advanced(mind, now)
     return _shadow_over(mind, now) or (mind, [])
+
+
+def _advanced(mind: Mind, now: Now) -> Mind:
+    candidate = mind.device.pending
+    if candidate is None or mind.began_ns is None or candidate.rollout.shadow_s <= 0:
+        return mind
+    return replace(mind, progress=min(1.0, (now.mono_ns - mind.began_ns) / SECOND / candidate.rollout.shadow_s))
 
 
 def shadow_failed(mind: Mind, failed: Failed, now: Now) -> Turn:

@@ -100,6 +100,11 @@ class Identity(Struct, frozen=True):
         return f"{self.boot_id}-{pipeline}-{self.seq}"
 
 
+def printable(text: str) -> str:
+    """For a log or a terminal: what strangers wrote must neither end the line nor command the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def rfc3339(wall_ns: int) -> str:
     """UTC with milliseconds, rounded down: 2026-11-20T22:53:00.123Z."""
     seconds, rest_ns = divmod(wall_ns, 10**9)

@@ -52,6 +52,8 @@ def release(target: TargetFile) -> Release:
         raise _refused(target.path, f"is signed with wrong custom fields: {error}") from error
     if (custom.name, custom.version) != path.groups():
         raise _refused(target.path, f"is signed as {custom.name} {custom.version}")
+    if not (custom.name + custom.version).isprintable():  # they go to logs and terminals
+        raise _refused(repr(target.path), "has characters in its name that can't be printed")
     if custom.seq < 1:
         raise _refused(target.path, f"has the sequence number {custom.seq}; they begin at 1")
     for field in ("p95_ms", "memory_mb"):

@@ -105,11 +105,15 @@ class ResultStage:
         started_ns = self._clock.monotonic_ns()
         try:
             outputs = engine.decode(inference.outputs, inference.crossing, self._threshold)
-        except DecodeError as error:
-            self.counters.discard(DiscardReason.DECODE_ERROR)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - of one model's output: the others' results do not wait for it
+            expected = isinstance(error, DecodeError)
+            self.counters.discard(DiscardReason.DECODE_ERROR if expected else DiscardReason.INTERNAL_ERROR)
             inference.route.tally.unreadable(error)
             if not self._failing:
-                self._emit(Event("decode_failed", "error", self.name, str(error)))
+                detail = str(error) if expected else f"{type(error).__name__}: {error}"
+                self._emit(Event("decode_failed", "error", self.name, detail))
             self._failing = True
             return None
         self._failing = False

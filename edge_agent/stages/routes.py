@@ -9,6 +9,8 @@ import hashlib
 import threading
 from typing import Final
 
+from msgspec.structs import replace
+
 from edge_agent.core.trial_watch import TrialCounts
 from edge_agent.records import Frame
 from edge_agent.stages.engine import Engine
@@ -100,7 +102,11 @@ class Routes:
         """Of the one on trial, since the last call; ``now``: what the pipeline's counters say."""
         trial, before = self._trial, self._counted
         self._counted = now
-        return None if trial is None else trial.tally.take(before, now)
+        if trial is None:
+            return None
+        counts = trial.tally.take(before, now)
+        # a source that waits for a run that hangs offers nothing more: what is on its way still wants an answer
+        return replace(counts, offered=max(counts.offered, trial.lent))
 
     def drained(self, engine: Engine, timeout_s: float) -> bool:
         """Wait until no frame is on its way to a retired engine. False: the time was over, or it is not retired."""
@@ -119,7 +125,9 @@ class Routes:
 
     def _choose(self, frame_seq: int) -> Route:
         trial = self._trial
-        if trial is None or not trial.pictures.complete() or not takes(frame_seq // self._stretch, self._share):
+        if trial is None or trial.tally.faulty or not trial.pictures.complete():
+            return self.live  # a fault ends the trial: until the rules hear of it no more frames are spent on it
+        if not takes(frame_seq // self._stretch, self._share):
             return self.live
         trial.tally.offered()
         return trial

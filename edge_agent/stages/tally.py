@@ -42,6 +42,7 @@ class Tally:
     threads all count here."""
 
     def __init__(self) -> None:
+        self.faulty = False  # once it failed, for good
         self._lock = threading.Lock()
         self._offered = self._invoke_errors = self._bad_outputs = 0
         self._error = ""
@@ -58,12 +59,14 @@ class Tally:
 
     def failed(self, error: Exception) -> None:
         """Its preprocessing or its run."""
+        self.faulty = True
         with self._lock:
             self._invoke_errors += 1
             self._error = self._error or f"{type(error).__name__}: {error}"
 
     def unreadable(self, error: Exception) -> None:
         """Its outputs are not finite, or not what the card says."""
+        self.faulty = True
         with self._lock:
             self._bad_outputs += 1
             self._error = self._error or str(error)

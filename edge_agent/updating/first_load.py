@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edge_agent.assembly import LoadedModel, finish
-from edge_agent.errors import ModelError
-from edge_agent.loading import Loading
+from edge_agent.assembly import LoadedModel, finish, wanted_of
+from edge_agent.errors import ConfigError, EdgeAgentError, ModelError
+from edge_agent.loading import Loading, begin, model_request
 from edge_agent.rollouts import FACTORY, Reason
 from edge_agent.updating.start import UpdateStart
 
@@ -24,10 +24,31 @@ class FirstLoad:
             try:
                 model = finish(loading)
                 model.engine.warm_up()
+                if self._start.slot(name).sha256 != FACTORY:
+                    self._fit(name, model)
                 return model
-            except ModelError as error:
+            except (ModelError, ConfigError) as error:
                 if self._start.slot(name).sha256 == FACTORY:
                     raise
-                self._start.fall_back(name, Reason.LOAD, str(error))
+                reason = Reason.LOAD if isinstance(error, ModelError) else Reason.INCOMPATIBLE
+                if reason is Reason.INCOMPATIBLE and not self._factory_fits(name):
+                    raise  # a mistake in the configuration is no model's fault, and costs none
+                self._start.fall_back(name, reason, str(error))
                 self._fell_back.add(name)
                 loading = self._start.begin(name)
+
+    def _fit(self, name: str, model: LoadedModel) -> None:
+        """The configuration may be another one than when the model was committed. Raises ConfigError."""
+        config = self._start.loaded.config
+        for pipeline in config.pipeline:
+            if pipeline.model == name:
+                wanted_of(pipeline, config, model.engine)
+
+    def _factory_fits(self, name: str) -> bool:
+        try:
+            model = finish(begin(model_request(self._start.loaded, name)))
+            self._fit(name, model)
+        except EdgeAgentError:
+            return False
+        model.engine.runtime.close()
+        return True

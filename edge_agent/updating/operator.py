@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edge_agent.core.rollout import Machine
 from edge_agent.core.rollout_steps import Ask, Checked, Failed, Happening, Wake
 from edge_agent.io.update_requests import Answer, Request, Requests
-from edge_agent.rollouts import Reason
+from edge_agent.rollouts import Held, Reason
 
 _DONE = {"pin": "is pinned to what runs", "unpin": "follows the rollouts again", "rollback": "goes back"}
 
@@ -35,6 +35,7 @@ class OperatorDesk:
             objection = self._machine.objection(ask)
             if objection is None:
                 yield ask
+                objection = self._undone(ask)
             self._answer(request, objection is None, objection or f"{request.model} {_DONE[request.what]}")
         if self._installing is not None and self._machine.status().check.reason is Reason.CLOCK:
             self._installed(False, self._machine.status().check.detail)  # it is not even begun
@@ -59,6 +60,14 @@ class OperatorDesk:
             release = answer.candidate.release
             text = f"{release.name} {release.version} is good to be fetched; see update/status, or edge-agent models"
             self._installed(True, text)
+
+    def _undone(self, ask: Ask) -> str | None:
+        """Why it was not done after all, as a sentence: the state could not be written down."""
+        status = self._machine.status()
+        held = status.device.models.get(ask.model, Held())
+        if ask.what == "rollback" or held.pinned == (ask.what == "pin"):
+            return None
+        return f"{ask.model}: nothing was changed: {status.detail}"
 
     def _installed(self, ok: bool, text: str) -> None:
         request, self._installing, self._looking = self._installing, None, False

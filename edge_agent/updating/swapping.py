@@ -34,6 +34,8 @@ class Swapping:
     def swap(self, candidate: Candidate, share: float) -> Evidence:
         """Give the candidate its share of the samples. Raises UpdateError."""
         release = candidate.release
+        if not self._users(release.name):  # the configuration changed during its trial: no sample would ever come
+            raise UpdateError(Reason.INCOMPATIBLE, f"no pipeline uses [model.{release.name}]", final=True)
         path = self._store.slot(release.sha256)
         if path is None:
             raise UpdateError(Reason.HASH, f"{release.version} is not on the disk as it was signed")
@@ -64,6 +66,10 @@ class Swapping:
     def live(self, model: str) -> LoadedModel | None:
         """What runs now; None: no pipeline uses it."""
         return next((self._parts.models[pipeline.config.name] for pipeline in self._users(model)), None)
+
+    def trial(self, model: str) -> LoadedModel | None:
+        """What is on trial; None: nothing."""
+        return next((self._trial.get(pipeline.config.name) for pipeline in self._users(model)), None)
 
     def pipelines(self, model: str) -> list[Pipeline]:
         return self._users(model)

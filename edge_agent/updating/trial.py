@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
+from edge_agent.assembly import LoadedModel
 from edge_agent.core.rollout_steps import Evidence, Sick
 from edge_agent.core.trial_watch import Budget, TrialWatch, Tried
 from edge_agent.parts import Parts
@@ -14,18 +15,24 @@ from edge_agent.stages.pipeline import Pipeline
 
 
 class TrialLook:
-    """From the swap until the trial ends. ``memory_mb`` gives what the process holds now."""
+    """From the swap until the trial ends. ``model``: the candidate, loaded; ``memory_mb`` gives what the process holds
+    now, ``before_mb`` is what it held before the swap."""
 
     def __init__(
-        self, parts: Parts, candidate: Candidate, pipelines: list[Pipeline], memory_mb: Callable[[], float | None]
+        self,
+        parts: Parts,
+        candidate: Candidate,
+        model: LoadedModel | None,
+        pipelines: list[Pipeline],
+        memory_mb: Callable[[], float | None],
+        before_mb: float | None,
     ) -> None:
         self._parts = parts
         self._pipelines = pipelines
         self._memory_mb = memory_mb
-        self._before_mb = memory_mb()
-        card = parts.models[pipelines[0].config.name].engine.card if pipelines else None
+        self._before_mb = before_mb
         release = candidate.release
-        budgets = card.budgets if card else None
+        budgets = model.engine.card.budgets if model else None
         now_ns = parts.clock.monotonic_ns()
         self._watches = {
             pipeline.config.name: TrialWatch(

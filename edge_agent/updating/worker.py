@@ -86,21 +86,29 @@ class Updater(Worker):
         self._desk = OperatorDesk(store.requests, machine)
         self._trial: TrialLook | None = None
         self._swapping_now: Candidate | None = None
+        self._before_mb: float | None = None  # held by the process, before that swap
         self._healthy_ns: int | None = self.clock.monotonic_ns() + round(limits.HEALTHY_S * 1e9)
         self._begun = False
         self._told = self._live()  # what runs, as ``info`` says it
+        self._rung = False
+        self._held_said: bytes | None = None  # on update/hold, and not looked at yet
+        self._hold_ns = self._look_ns = 0  # not before
 
     # --- from any thread -----------------------------------------------------------------------------------------
 
     def bell(self) -> None:
-        self._queue.put(Wake("bell"))
+        """Anybody at the broker may ring as often as they like: what has not been heard yet is one bell."""
+        if not self._rung:
+            self._rung = True
+            self._queue.put(Wake("bell"))
 
     def hold(self, payload: bytes) -> None:
-        """As ``update/hold`` says it; what makes no sense is told and changes nothing."""
-        try:
-            self._queue.put(Hold(parse_hold(payload, self._now().wall_ns)))
-        except ValueError as error:
-            self.services.emit(Event("command_refused", "warning", "update/hold", str(error)))
+        """As ``update/hold`` says it; heard within a second, of a flood the last one."""
+        self._held_said = payload
+
+    def wake(self) -> None:
+        """The process stops: not a second later than it must."""
+        self._queue.put(Tick())
 
     def _answered(self, number: int, answer: Answer) -> None:
         self._queue.put(_Answered(number, answer))
@@ -135,6 +143,8 @@ class Updater(Worker):
             item = self._queue.get(timeout=wait_s)
         except queue.Empty:
             return None
+        if isinstance(item, Wake):
+            self._rung = False  # one that comes from now on may mean something newer
         if not isinstance(item, _Answered):
             return item
         if not self.errands.awaits(item.number):
@@ -150,10 +160,12 @@ class Updater(Worker):
         candidate, self._swapping_now = self._swapping_now, None
         if isinstance(answer, Done):
             users = self._swapping.pipelines(candidate.release.name)
-            self._trial = TrialLook(self._parts, candidate, users, memory_rss_mb)
+            model = self._swapping.trial(candidate.release.name)
+            self._trial = TrialLook(self._parts, candidate, model, users, memory_rss_mb, self._before_mb)
 
     def _one(self, happening: Happening | None) -> None:
         self._handle(happening or Tick())
+        self._hear_hold()
         self._watch_trial()
         self._serve_operator()
         self._tell_of_change()
@@ -164,13 +176,28 @@ class Updater(Worker):
     def _handle(self, happening: Happening | Tried) -> None:
         self._do(self._machine.handle(happening, self._now()))
 
+    def _hear_hold(self) -> None:
+        """What makes no sense is told and changes nothing."""
+        now_ns = self.clock.monotonic_ns()
+        if self._held_said is None or now_ns < self._hold_ns:
+            return
+        payload, self._held_said = self._held_said, None
+        self._hold_ns = now_ns + round(TICK_S * 1e9)
+        try:
+            self._handle(Hold(parse_hold(payload, self._now().wall_ns)))
+        except ValueError as error:
+            self.services.emit(Event("command_refused", "warning", "update/hold", str(error)))
+
     def _watch_trial(self) -> None:
         if self._trial is None:
             return
         if self._machine.status().state is not UpdateState.TRIAL:
             self._trial = None
             return
-        self._handle(self._trial.look())
+        now_ns = self.clock.monotonic_ns()
+        if now_ns >= self._look_ns:  # whatever else happens meanwhile: its rules count looks
+            self._look_ns = now_ns + round(0.9e9 * TICK_S)
+            self._handle(self._trial.look())
 
     def _serve_operator(self) -> None:
         for happening in self._desk.wishes():
@@ -207,6 +234,7 @@ class Updater(Worker):
             self.services.emit(action.event)
         elif isinstance(action, Check | Fetch | Verify | Swap | SwapBack):
             self._swapping_now = action.candidate if isinstance(action, Swap) else None
+            self._before_mb = memory_rss_mb()
             self._desk.check_begins(action.source if isinstance(action, Check) else None)
             self.errands.begin(action)
         elif isinstance(action, Cancel):
@@ -234,7 +262,8 @@ class Updater(Worker):
 
     def _end(self) -> None:
         self.errands.end()
-        self._do(self._machine.stop(self._now()))
+        if self._parts.failure is None:  # else this start counts: a worker died of something, perhaps of the trial
+            self._do(self._machine.stop(self._now()))
 
     def _status_record(self) -> Record:
         return status_record(self._parts, self._machine.status())

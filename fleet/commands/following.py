@@ -22,10 +22,10 @@ Broker = tuple[MqttConfig, Path]  # the folder is the one that its files are mea
 def broker_of(options: argparse.Namespace) -> Broker:
     """That of the command line or of fleet.toml, else the one on this machine. Raises ConfigError."""
     private = private_folder(options.repository)
-    found = known_broker(options, read_settings(private) if private.exists() else Settings())
-    if found is None:
+    settings = read_settings(private) if private.exists() else Settings()
+    if settings.mqtt is None and options.mqtt_host is None:
         options.mqtt_host = MqttConfig().host
-        found = known_broker(options, Settings())
+    found = known_broker(options, settings)
     assert found is not None  # a host was given
     return found
 

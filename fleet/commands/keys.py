@@ -97,6 +97,12 @@ def _refresh(options: argparse.Namespace, repository: Repository) -> None:
     answer(options, text, refreshed=roles, away=away)
 
 
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return int(text)
+
+
 def _role(text: str) -> str:
     if text not in ROLES:
         raise argparse.ArgumentTypeError(f"{text}: expected {', '.join(ROLES)}")
@@ -115,8 +121,8 @@ def _arguments() -> argparse.ArgumentParser:
     )
     add_repository(turn)
     turn.add_argument("role", nargs="+", choices=[*ROLES, _ALL], metavar="ROLE", help=", ".join([*ROLES, _ALL]))
-    turn.add_argument("--count", type=int, metavar="N", help="how many keys (default: as many as before)")
-    turn.add_argument("--threshold", type=int, metavar="N", help="how many must sign (default: as before)")
+    turn.add_argument("--count", type=_positive, metavar="N", help="how many keys (default: as many as before)")
+    turn.add_argument("--threshold", type=_positive, metavar="N", help="how many must sign (default: as before)")
     out = actions.add_parser("revoke", help="take out one key that was stolen or lost; a new one takes its place")
     add_repository(out)
     out.add_argument("role", choices=ROLES, metavar="ROLE", help=", ".join(ROLES))

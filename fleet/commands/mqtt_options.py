@@ -38,6 +38,8 @@ def add_mqtt(arguments: argparse.ArgumentParser, *, prefix: str = "mqtt-") -> No
 def mqtt_config(options: argparse.Namespace, *, prefix: str = "mqtt-") -> MqttConfig | None:
     """None without a host. Raises ConfigError."""
     if options.mqtt_host is None:
+        if options.mqtt_port != MqttConfig().port or options.mqtt_tls or options.mqtt_ca or options.mqtt_username:
+            raise ConfigError(f"--{prefix}port and the like are of a broker: give --{prefix}host, too")
         return None
     keys = ("host", "port", "protocol", "insecure", "username", "password_file")
     raw: dict[str, Any] = {"base_topic": options.base_topic}

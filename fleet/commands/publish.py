@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
     return value
@@ -64,7 +68,9 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--profiles", action="append", default=[], metavar="A,B", help="boards that may run it (default: all)"
     )
-    arguments.add_argument("--agent", default="", metavar="VERSION", help="least version of edge-agent")
+    arguments.add_argument(
+        "--agent", default="", type=_version, metavar="VERSION", help="least version of edge-agent, such as 1.2"
+    )
     arguments.add_argument(
         "--p95-ms", "--p95", type=_positive, metavar="MS", help="budget of one run (default: card's)"
     )
@@ -77,3 +83,10 @@ def _arguments() -> argparse.ArgumentParser:
         help="do not examine it here: for a model without card, whose devices have [model.NAME.card]",
     )
     return arguments
+
+
+def _version(text: str) -> str:
+    """For argparse: signed for good, so it has to be one."""
+    if text and not re.fullmatch(r"\d+(\.\d+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers with dots, such as 1.2")
+    return text

@@ -21,7 +21,7 @@ from fleet.commands.common import add_json, duration, parser
 from fleet.commands.following import Broker, broker_of, follow
 from fleet.commands.mqtt_options import add_mqtt, as_options
 from fleet.commands.repository_options import opened
-from fleet.commands.rollout_options import percent
+from fleet.commands.rollout_options import count, percent, share
 from fleet.http_server import RepositoryServer
 from fleet.new_repository import PRESETS, create
 from fleet.releases import examine, identify, publish
@@ -150,11 +150,11 @@ def _arguments() -> argparse.ArgumentParser:
         "--shadow", type=duration, default="0s", metavar="TIME", help="beside the live model first (default 0s)"
     )
     arguments.add_argument(
-        "--agreement", type=float, metavar="A", help="in shadow with the live model, 0 to 1: less rejects it"
+        "--agreement", type=share(False), metavar="A", help="in shadow with the live model, 0 to 1: less rejects it"
     )
     arguments.add_argument("--trial", type=duration, default="1h", metavar="TIME", help="live on trial (default 1h)")
     arguments.add_argument(
-        "--max-failures", type=int, default=1, metavar="N", help="more, and the rollout is stopped (default 1)"
+        "--max-failures", type=count, default=1, metavar="N", help="more, and the rollout is stopped (default 1)"
     )
     arguments.add_argument("--for", dest="run_for", type=duration, metavar="TIME", help="watch no longer than that")
     arguments.add_argument("--no-serve", action="store_true", help="something else serves the repository")

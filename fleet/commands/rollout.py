@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from edge_agent.errors import ConfigError
 from edge_agent.rollouts import Release, Rollout
 from fleet.commands.common import duration, parser
 from fleet.commands.repository_options import answer, opened
-from fleet.commands.rollout_options import add_channel, percent
+from fleet.commands.rollout_options import add_channel, count, percent, share
 from fleet.commands.waking import wake, when_seen
 from fleet.releases import find_release
 from fleet.rollout_book import RolloutBook, audience, utc, window
@@ -81,23 +81,6 @@ def _window(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _share(least_open: bool) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = float(text)
-        if not 0 <= value <= 1 or (least_open and value == 0):
-            raise argparse.ArgumentTypeError(f"{text}: expected {'above 0' if least_open else '0'}, at most 1")
-        return value
-
-    return parse
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
-    return value
-
-
 def _arguments() -> argparse.ArgumentParser:
     arguments = parser(
         "rollout",
@@ -115,16 +98,16 @@ def _arguments() -> argparse.ArgumentParser:
         "--shadow", type=duration, default="0s", metavar="TIME", help="beside the live model first (default 0s)"
     )
     arguments.add_argument(
-        "--agreement", type=_share(False), metavar="A", help="in shadow with the live model, 0 to 1: less rejects it"
+        "--agreement", type=share(False), metavar="A", help="in shadow with the live model, 0 to 1: less rejects it"
     )
     arguments.add_argument("--trial", type=duration, default="1h", metavar="TIME", help="live on trial (default 1h)")
     arguments.add_argument(
-        "--share", type=_share(True), default=1.0, metavar="S", help="of the samples during the trial (default 1)"
+        "--share", type=share(True), default=1.0, metavar="S", help="of the samples during the trial (default 1)"
     )
     arguments.add_argument("--window", type=_window, metavar="FROM-TO", help='trials begin in it, UTC: "02:00-05:00"')
     arguments.add_argument("--not-before", type=_time, metavar="TIME", help='as "2026-12-01T02:00:00Z"')
     arguments.add_argument(
-        "--max-failures", type=_count, default=1, metavar="N", help="more, and edge-fleet watch stops it (default 1)"
+        "--max-failures", type=count, default=1, metavar="N", help="more, and edge-fleet watch stops it (default 1)"
     )
     arguments.add_argument(
         "--again", action="store_true", help="sign the model anew, for devices that have left it behind"

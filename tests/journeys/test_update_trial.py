@@ -95,6 +95,7 @@ def test_a_model_that_fails_on_what_it_sees_here_is_left_by_itself(grey: OtaSite
     stats = grey.stats()
     assert stats["frames"] == stats["predictions"] + sum(stats["discards"].values())
     assert set(stats["discards"]) <= {"decode_error", "shutdown"}
+    assert stats["discards"]["decode_error"] <= 3, "of the thirty a second"
     assert not grey.subscriber.payloads("/stats")[-1]["crashes"]
 
 
