@@ -106,7 +106,10 @@ def test_a_camera_that_sends_no_whole_frame_is_lost_within_its_time_out_and_come
     assert reason in site.suffers("web", set_mode(site, mode), set_mode(site, "ok"))
 
 
-@pytest.mark.parametrize("mode", ["hold", "dribble", "garble"])
+SLOW = pytest.mark.soak  # the camera is tried less and less often
+
+
+@pytest.mark.parametrize("mode", ["hold", pytest.param("dribble", marks=SLOW), pytest.param("garble", marks=SLOW)])
 def test_a_network_that_brings_no_whole_frame_is_a_loss_and_a_return(site: Site, mode: str) -> None:
     reason = site.suffers("web", lambda: setattr(site.link, "mode", mode), lambda: setattr(site.link, "mode", "pass"))
     assert "no frame within 0.6 s" in reason

@@ -239,7 +239,7 @@ def test_a_slow_broker_gets_everything_in_order(
 # --- the disk --------------------------------------------------------------------------------------------------------
 
 
-def test_a_disk_that_is_full_then_read_only_then_well_costs_nothing_while_the_broker_is_there(
+def test_a_disk_that_is_full_then_well_costs_nothing_while_the_broker_is_there(
     small_disk: SmallDisk, broker: Mosquitto, subscriber: Subscriber, daemon: StartDaemon, outbox: Path
 ) -> None:
     process = daemon(head(broker.port) + LINE + EVERY)
@@ -247,10 +247,7 @@ def test_a_disk_that_is_full_then_read_only_then_well_costs_nothing_while_the_br
     small_disk.fill()
     wait_for(lambda: subscriber.events("outbox_degraded"), "the event of a full disk")
     wait_more(subscriber, FPS)
-    small_disk.read_only()
-    wait_more(subscriber, FPS)
     assert not subscriber.events("outbox_restored")
-    small_disk.writable()
     small_disk.make_room()
     wait_for(lambda: subscriber.events("outbox_restored"), "the event of a disk that is well again")
     wait_more(subscriber, FPS)
