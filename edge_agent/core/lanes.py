@@ -61,6 +61,12 @@ class LaneQueue:
         whole = self.end and not self.loading  # what the disk has is older
         return self.recent if self.recent and (whole or not self.readable) else None
 
+    def put_in_order(self) -> None:
+        """After some were given back: what lies on the disk is newer than ``loaded`` and older than ``recent``."""
+        waiting = sorted([*self.loaded, *self.recent], key=lambda entry: entry.number)
+        self.loaded = deque(entry for entry in waiting if entry.number <= self.cursor)
+        self.recent = deque(entry for entry in waiting if entry.number > self.cursor)
+
     def spilled(self, entry: Entry) -> None:
         """The entry left the memory; the disk has it."""
         if self.loading:

@@ -129,13 +129,10 @@ class Outbox:
         """Nothing is on its way any more: all of it is to go out again, in order."""
         flying, self._flying = self._flying, {}
         for entry in sorted(flying.values(), key=lambda entry: entry.number, reverse=True):
-            lane = self._lanes[Lane.of(entry.record.kind)]
-            if not entry.gone and not entry.record.retain and entry.number > lane.cursor:
-                lane.recent.appendleft(entry)  # newer than what still waits on the disk
-            elif not entry.gone:
+            if not entry.gone:
                 self.give_back(entry, now_ns)
         for lane in self._lanes.values():
-            lane.loaded = deque(sorted(lane.loaded, key=lambda entry: entry.number))
+            lane.put_in_order()
 
     def refuse(self, entry: Entry, reason: str, wall: WallClock, now_ns: int) -> None:
         """The broker will never take it: counted, and set aside for a person to look at."""

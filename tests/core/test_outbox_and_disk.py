@@ -399,6 +399,24 @@ def test_the_backlog_keeps_its_order_when_the_broker_forgets_what_was_under_way(
     assert here.send() == ["old0", "old1", "old2", "old3", "old4", "old5", "live6", "live7"]
 
 
+def test_one_that_the_network_gave_back_goes_behind_those_that_were_under_way_before_it() -> None:
+    here = site()
+    here.outbox.connected(True)
+    put(here, *(f"{number}" for number in range(6)))
+    for token in range(3):
+        entry = here.outbox.take(here.now_ns)
+        assert entry is not None
+        here.outbox.sent(token, entry)
+    lost = here.outbox.take(here.now_ns)
+    assert lost is not None
+    here.outbox.give_back(lost, here.now_ns)
+    here.outbox.connected(False)
+    here.outbox.reset(here.now_ns)
+    here.outbox.connected(True)
+    here.settle()
+    assert here.send() == ["0", "1", "2", "3", "4", "5"]
+
+
 class Life(RuleBasedStateMachine):
     """Anything may happen in any order. Every prediction is acknowledged or discarded exactly once by one run, and what
     the store's ledger has counted adds up at each commit; after a crash nothing that was stored is missing."""
