@@ -90,6 +90,8 @@ def _durations(config: Config) -> Iterator[Finding]:
     for i, pipeline in enumerate(config.pipeline):
         if pipeline.rate < _SLOWEST_RATE:
             yield Finding(at(f"pipeline[{i}].rate", str(pipeline.rate)), "less than one frame a day: see its unit")
+    if config.outbox.path is not None and not config.outbox.path.strip():
+        yield Finding(at("outbox.path", config.outbox.path), "expected the path of a file, or leave it out")
     if config.outbox.memory < 2**16:
         yield Finding(at("outbox.memory", f"{config.outbox.memory:d}B"), 'expected at least "64KiB"')
     if config.outbox.disk < 2**20:

@@ -15,6 +15,9 @@ from edge_agent.config.schema import Config
 from edge_agent.config.sources import kind, rest
 from edge_agent.config.words import show
 
+ROOT_FILE = "update-root.json"  # beside agent.toml
+_DATABASE = b"SQLite format 3\0"
+
 
 class FileFindings(Struct, frozen=True):
     """Whole lines: what the daemon can't start with, and what a person should know."""
@@ -37,7 +40,32 @@ def check_files(loaded: LoadedConfig) -> FileFindings:
         if not _problem(path) and path.stat().st_mode & stat.S_IROTH:
             text = f"everybody on this machine may read it: chmod o= {path}"
             warnings.append(f"{loaded.path}: {where} = {show(name)}: {text}")
+    outbox = loaded.config.outbox.path
+    if outbox is not None and (path := loaded.resolve(outbox)).exists():
+        where = f"{loaded.path}: outbox.path = {show(outbox)}"
+        if not path.is_file():
+            problems.append(f"{where}: not a file; name one, it is made where there is none ({path})")
+        elif _begins(path) not in (b"", _DATABASE):
+            warnings.append(f"{where}: no outbox; the daemon will rename it and begin a new one ({path})")
+    warnings += [f"{loaded.path}: {warning}" for warning in _wanted_for_updates(loaded)]
     return FileFindings(tuple(problems), tuple(warnings))
+
+
+def _wanted_for_updates(loaded: LoadedConfig) -> Iterator[str]:
+    update = loaded.config.update
+    if update.repository is None:
+        return
+    name = update.root or ROOT_FILE
+    if problem := _problem(loaded.resolve(name)):
+        yield f"update.root = {show(name)}: {problem}: no update is taken until edge-fleet's root metadata is there"
+
+
+def _begins(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_DATABASE))
+    except OSError:
+        return b""
 
 
 def _public(config: Config) -> Iterator[tuple[str, str]]:

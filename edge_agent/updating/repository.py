@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 import edge_agent
+from edge_agent.config.files import ROOT_FILE
 from edge_agent.config.load import LoadedConfig
 from edge_agent.core.rollout_choice import Device, choose, wanted
 from edge_agent.core.rollout_look import EARLIEST_WALL_NS
@@ -22,7 +23,6 @@ from edge_agent.io.tuf_client import TrustedRepository
 from edge_agent.ports import Clock, Source
 from edge_agent.rollouts import DeviceState, Reason, Release
 
-ROOT_FILE = "update-root.json"
 _OF_ONE_RELEASE = (Reason.METADATA_REFUSED, Reason.TOO_LARGE)  # signed, and no model: other models' rollouts go on
 
 

@@ -61,6 +61,19 @@ def test_a_file_that_can_t_be_used_is_a_problem_with_its_key_and_path(loaded, tm
     assert [line for line in problems if said in line and line.startswith(str(tmp_path / "agent.toml"))], problems
 
 
+def test_an_outbox_that_can_not_be_one_is_said(loaded, tmp_path):
+    (tmp_path / "notes.txt").write_text("precious")
+    assert "not a file; name one" in check_files(loaded(f'{COMPLETE}\n[outbox]\npath = "."\n')).problems[-1]
+    assert "no outbox; the daemon" in check_files(loaded(f'{COMPLETE}\n[outbox]\npath = "notes.txt"\n')).warnings[-1]
+
+
+def test_updates_without_their_root_are_said(loaded, tmp_path):
+    text = f'{COMPLETE}\n[update]\nrepository = "mqtt:"\n'
+    assert 'update.root = "update-root.json": no such file' in check_files(loaded(text)).warnings[-1]
+    (tmp_path / "update-root.json").write_text("x")
+    assert not [warning for warning in check_files(loaded(text)).warnings if "update.root" in warning]
+
+
 def test_a_pattern_that_fits_is_no_finding(loaded, tmp_path):
     (tmp_path / "a.png").write_text("x")
     problems = check_files(loaded(COMPLETE.replace("file:belt.mp4", f"images:{tmp_path}/*.png"))).problems

@@ -139,6 +139,7 @@ MEANINGS = [
     ('keepalive = "20s"', 'keepalive = "1d"', 'mqtt.keepalive = "1d": expected a time from 1s to 65535s'),
     ("fps = 30", 'timeout = "0s"', 'camera[0].timeout = "0s": expected a time from 100ms to 1h'),
     ('rate = "10/s"', 'rate = "0.001/h"', 'pipeline[0].rate = "2.77778e-07/s": less than one frame a day'),
+    ("[mqtt]", "[outbox]\npath = ''\n[mqtt]", 'outbox.path = "": expected the path of a file'),
     ("[mqtt]", "[outbox]\nmemory = '1kB'\n[mqtt]", 'outbox.memory = "1000B": expected at least "64KiB"'),
     (
         "[mqtt]",
