@@ -119,6 +119,7 @@ def test_a_broken_connection_is_a_loss_and_a_return(site: Site) -> None:
     assert "the connection broke" in site.suffers("web", site.link.reset, lambda: None)
 
 
+@SLOW
 def test_a_camera_without_power_is_a_loss_and_a_return(site: Site) -> None:
     assert "ended the connection" in site.suffers("web", site.server.stop, site.server.start)
 
