@@ -81,9 +81,10 @@ class _Life:
                 token = next(self._tokens)
                 self._outbox.sent(token, entry)
                 self._outbox.acknowledged(token, now_ns)
-            while (page := self._outbox.wanted_page()) is not None:
-                loaded = self._store.load(*page, limits.PAGE_RECORDS, limits.PAGE_BYTES)
-                self._outbox.page(page[0], loaded, now_ns)
+            while (wanted := self._outbox.wanted_page()) is not None:
+                lane, after, bytes_most = wanted
+                loaded = self._store.load(lane, after, limits.PAGE_RECORDS, bytes_most)
+                self._outbox.page(lane, loaded, now_ns)
             batch = self._outbox.batch(WallClock(_EPOCH_NS, True), now_ns)
             if batch is None:
                 return
