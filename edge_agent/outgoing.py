@@ -84,7 +84,7 @@ class Record(Struct, frozen=True):
 
     @property
     def since_ns(self) -> int:
-        """When it was made in this process: what age and ``buffered`` are counted from."""
+        """When it was made in this process: what age is counted from."""
         return self.mono_ns if self.arrival_ns is None else self.arrival_ns
 
     @property

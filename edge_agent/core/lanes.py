@@ -24,6 +24,7 @@ class Entry(Struct, eq=False):
     put_ns: int
     stored: bool = False
     writing: bool = False
+    buffered: bool = False  # belongs to the backlog
     sent: bool = False  # handed to the broker at least once
     gone: bool = False  # acknowledged, discarded or replaced
 
@@ -50,7 +51,9 @@ class LaneQueue:
         yield from self.loaded
 
     def disconnected(self) -> None:
-        """What was live belongs to the past now."""
+        """What was live belongs to the backlog now."""
+        for entry in self.live:
+            entry.buffered = True
         self.recent.extend(self.live)
         self.live.clear()
 

@@ -118,7 +118,9 @@ class Outbox:
     def give_back(self, entry: Entry, now_ns: int) -> None:
         """The network did not take it: it goes out again before what waits with it."""
         if not entry.record.retain:
-            self._lanes[Lane.of(entry.record.kind)].loaded.appendleft(entry)
+            lane = self._lanes[Lane.of(entry.record.kind)]
+            entry.buffered |= not self._connected
+            (lane.loaded if entry.buffered else lane.live).appendleft(entry)
         elif entry.record.topic in self._retained:  # a newer value came meanwhile
             self._forget(entry, now_ns)
         else:
@@ -245,7 +247,8 @@ class Outbox:
         for kept in page.records:
             if self._spool.knows(kept.number):
                 continue
-            entry = Entry(kept.number, kept.record, now_ns, stored=True, sent=kept.number in self._came_back)
+            sent = kept.number in self._came_back
+            entry = Entry(kept.number, kept.record, now_ns, stored=True, buffered=True, sent=sent)
             self._came_back.discard(kept.number)
             self._spool.loaded(entry)
             self.bytes += kept.record.size
@@ -270,7 +273,8 @@ class Outbox:
 
     def _queue(self, entry: Entry) -> None:
         lane = self._lanes[Lane.of(entry.record.kind)]
-        (lane.live if self._connected else lane.recent).append(entry)
+        entry.buffered = not self._connected
+        (lane.recent if entry.buffered else lane.live).append(entry)
 
     def _next(self, now_ns: int) -> Entry | None:
         backlog = self._predictions.backlog() if now_ns >= self._drain_ns else None

@@ -28,7 +28,7 @@ class Delivery:
         self._clock = clock
         self.refused_topics: set[str] = set()  # of retained state
         self._broker: Broker | None = None
-        self._connected_ns: int | None = None
+        self.connected = False
         self._paused_until_ns = 0  # the broker asked for patience
         self._patience = Backoff(limits.REFUSED_FIRST_S, limits.REFUSED_LAST_S)
 
@@ -36,16 +36,12 @@ class Delivery:
         self._broker = broker
 
     @property
-    def connected(self) -> bool:
-        return self._connected_ns is not None
-
-    @property
     def full(self) -> bool:
         """No further message may be under way."""
         return self._outbox.in_flight >= (self._broker.window() if self._broker else 0)
 
     def connect(self, up: bool) -> None:
-        self._connected_ns = self._clock.monotonic_ns() if up else None
+        self.connected = up
         self._paused_until_ns = 0
         self._outbox.connected(up)
 
@@ -73,7 +69,7 @@ class Delivery:
             record = entry.record
             try:
                 token = broker.publish(
-                    record.topic, self._seal(record), qos=record.qos, retain=record.retain, expiry_s=record.expiry_s
+                    record.topic, self._seal(entry), qos=record.qos, retain=record.retain, expiry_s=record.expiry_s
                 )
             except RefusedError as error:
                 self._refuse(entry, str(error), now_ns)
@@ -108,13 +104,12 @@ class Delivery:
     def wall(self) -> WallClock:
         return WallClock(self._clock.wall_ns(0), self._clock.synced())
 
-    def _seal(self, record: Record) -> bytes:
+    def _seal(self, entry: Entry) -> bytes:
+        record = entry.record
         if record.schema is None:
             return record.body
         earlier = record.earlier
-        buffered = None
-        if record.kind is Kind.PREDICTION:
-            buffered = earlier is not None or record.since_ns < (self._connected_ns or 0)
+        buffered = entry.buffered if record.kind is Kind.PREDICTION else None
         if earlier is not None:
             return seal(record.schema, record.body, earlier.wall_ns, earlier.clock_synced, buffered)
         wall_ns, synced = self._clock.wall_ns(record.mono_ns), self._clock.synced()

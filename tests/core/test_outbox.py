@@ -129,6 +129,29 @@ def test_a_record_given_back_goes_out_first_again() -> None:
     assert bodies(outbox) == ["a", "b"]
 
 
+def test_one_given_back_stays_with_what_is_live_until_the_connection_is_lost() -> None:
+    outbox = make()
+    outbox.put(record("old"), 0)
+    outbox.connected(True)
+    for name in ("a", "b"):
+        outbox.put(record(name), 0)
+    first = outbox.take(0)
+    assert first is not None
+    outbox.give_back(first, 0)
+    taken = outbox.take(0)
+    assert taken is first
+    assert not taken.buffered
+    outbox.connected(False)
+    outbox.give_back(first, 0)
+    outbox.reset(0)
+    outbox.connected(True)
+    assert [(entry.record.body, entry.buffered) for entry in iter(lambda: outbox.take(0), None)] == [
+        (b"old", True),
+        (b"a", True),
+        (b"b", True),
+    ]
+
+
 def test_after_a_reset_all_that_was_on_its_way_goes_out_again_in_order() -> None:
     outbox = make()
     for name in "abcd":

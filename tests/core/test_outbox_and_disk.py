@@ -531,6 +531,12 @@ class Life(RuleBasedStateMachine):
             assert min(count["memory"], count["stored"], count["produced"]) >= 0, (stream, count)
 
     @invariant()
+    def what_is_flagged_as_buffered_is_what_goes_with_the_backlog(self) -> None:
+        for lane in self.here.outbox._lanes.values():
+            assert not any(entry.buffered for entry in lane.live)
+            assert all(entry.buffered for entry in [*lane.recent, *lane.loaded])
+
+    @invariant()
     def the_memory_is_bounded_and_counted(self) -> None:
         outbox = self.here.outbox
         waiting = [entry for lane in outbox._lanes.values() for entry in lane]

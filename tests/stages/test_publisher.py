@@ -119,6 +119,15 @@ def test_what_waits_goes_after_the_greeting_although_the_broker_is_back_already_
         assert b'"buffered":true' in here.wire.sent[2][1]
 
 
+def test_what_goes_with_what_is_live_says_so_however_long_ago_its_frame_came() -> None:
+    with desk() as here:
+        here.publisher.connection(True)
+        wait_for(lambda: here.wire.sent, "the greeting")
+        here.predict()  # its frame came before the connection, and it overtakes the backlog
+        wait_for(lambda: len(here.wire.sent) == 3, "everything is sent")
+        assert b'"buffered":false' in here.wire.sent[2][1]
+
+
 def test_what_the_wire_can_not_carry_is_counted_and_the_next_one_goes() -> None:
     with desk() as here:
         here.publisher.connection(True)
