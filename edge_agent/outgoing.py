@@ -1,7 +1,7 @@
 """The nouns of the way out: what is published, kept until the broker has it, and counted. Values only.
 
 A *run* is one life of the process, named by its boot_id. A *stream* is what the ledger counts by: the predictions of
-one pipeline, or the events.
+one pipeline, its drift reports, or the events.
 """
 
 from __future__ import annotations
@@ -93,10 +93,18 @@ class Record(Struct, frozen=True):
         return len(self.body) + len(self.topic) + 200
 
     @property
+    def replaceable(self) -> bool:
+        """Whether a newer one of its topic takes its place. A drift report is retained, and yet all are delivered: their
+        counts add up."""
+        return self.retain and self.kind is not Kind.DRIFT
+
+    @property
     def stream(self) -> str | None:
-        """What the ledger counts it under; None for what it does not count (retained state, responses)."""
+        """What the ledger counts it under; None for what it does not count (state, responses)."""
         if self.kind is Kind.PREDICTION:
             return f"prediction/{self.pipeline}"
+        if self.kind is Kind.DRIFT:
+            return f"drift/{self.pipeline}"
         return EVENTS if self.kind in (Kind.EVENT, Kind.ALARM) else None
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from edge_agent.errors import ConfigError
 
 APPLICATION = 0x45464C43  # "EFLC" in the header of the file
-VERSION = 1
+VERSION = 2  # 1 had a table of drift reports without their seq
 
 TABLES = """
 CREATE TABLE stream (
     id INTEGER PRIMARY KEY,
     device TEXT NOT NULL,
     boot_id TEXT NOT NULL,
-    name TEXT NOT NULL,  -- prediction/<pipeline> or event
+    name TEXT NOT NULL,  -- prediction/<pipeline>, drift/<pipeline> or event
     duplicates INTEGER NOT NULL DEFAULT 0,
     conflicts INTEGER NOT NULL DEFAULT 0,  -- the same seq with other content: kept out
     UNIQUE (device, boot_id, name));
@@ -35,9 +35,6 @@ CREATE TABLE stats (
 CREATE TABLE ledger (  -- the last word of each run
     device TEXT NOT NULL, boot_id TEXT NOT NULL, uptime_s REAL NOT NULL, time TEXT NOT NULL, streams BLOB NOT NULL,
     UNIQUE (device, boot_id));
-CREATE TABLE drift (
-    device TEXT NOT NULL, pipeline TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL, payload BLOB NOT NULL,
-    UNIQUE (device, pipeline, time));
 CREATE TABLE rollout (
     device TEXT NOT NULL, time TEXT NOT NULL, received TEXT NOT NULL, payload BLOB NOT NULL, UNIQUE (device, time));
 CREATE TABLE device (
@@ -53,6 +50,9 @@ CREATE TABLE rejected_count (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WI
 CREATE VIEW prediction AS
     SELECT device, boot_id, substr(name, 12) AS pipeline, seq, time, clock_synced, buffered, received, payload
     FROM message JOIN stream ON stream.id = message.stream WHERE name LIKE 'prediction/%';
+CREATE VIEW drift AS
+    SELECT device, boot_id, substr(name, 7) AS pipeline, seq, time, clock_synced, received, payload
+    FROM message JOIN stream ON stream.id = message.stream WHERE name LIKE 'drift/%';
 CREATE VIEW event AS
     SELECT device, boot_id, seq, time, clock_synced, received,
         json_extract(CAST(payload AS TEXT), '$.kind') AS kind,
@@ -79,7 +79,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 def prepare(database: sqlite3.Connection, path: Path) -> None:
     if not _is_new(database):
-        check(database, path)
+        check(database, path, oldest=1)
     # FULL: a commit in WAL mode is on the disk before it returns. NORMAL loses acknowledged rows in a power cut.
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
@@ -90,7 +90,15 @@ def prepare(database: sqlite3.Connection, path: Path) -> None:
             database.execute(statement)
         database.execute(f"PRAGMA application_id = {APPLICATION}")
         database.execute(f"PRAGMA user_version = {VERSION}")
+    elif _version(database) == 1:
+        database.execute("ALTER TABLE drift RENAME TO drift_of_version_1")
+        database.execute(next(view for view in TABLES.split(";\n") if view.startswith("CREATE VIEW drift")))
+        database.execute(f"PRAGMA user_version = {VERSION}")
     database.execute("COMMIT")
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _is_new(database: sqlite3.Connection) -> bool:
@@ -113,12 +121,15 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     return database
 
 
-def check(database: sqlite3.Connection, path: Path) -> None:
-    """Raises ConfigError for a database of another program or of a newer version, sqlite3.Error for none at all."""
+def check(database: sqlite3.Connection, path: Path, *, oldest: int = VERSION) -> None:
+    """Raises ConfigError for a database of another program, of a newer version or one before ``oldest``; sqlite3.Error
+    for none at all."""
     if database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
         raise ConfigError(f"{path}: a SQLite database, but not one of edge-fleet collect; give another --db")
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if version != VERSION:
+    version = _version(database)
+    if version < oldest:
+        raise ConfigError(f"{path}: its schema is {version}; edge-fleet collect --db brings it to {VERSION}")
+    if version > VERSION:
         raise ConfigError(
             f"{path}: its schema is {version}, this edge-fleet knows {VERSION}: use the version that wrote it"
         )

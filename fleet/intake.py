@@ -14,10 +14,10 @@ from msgspec import Meta, Struct, field
 
 from fleet.records import (
     COUNT_MOST,
+    DRIFT,
     EVENTS,
     PREDICTIONS,
     Availability,
-    Drift,
     Info,
     Reason,
     Rejected,
@@ -77,9 +77,16 @@ class _Info(Struct):
     boot_id: _BootId
 
 
-class _Report(Struct):
-    """Drift and rollout: what both need to be told apart."""
+class _Drift(Struct):
+    device: str
+    pipeline: str
+    boot_id: _BootId
+    seq: int
+    time: _Time
+    clock_synced: bool
 
+
+class _Status(Struct):
     device: str
     time: _Time
 
@@ -119,8 +126,7 @@ def _named(name: str, pattern: re.Pattern[str] = _DEVICE) -> str:
 
 def _prediction(device: str, pipeline: str, payload: bytes) -> Sequenced:
     found = _typed(payload, _Prediction, "prediction", device)
-    if found.pipeline != pipeline:
-        raise _RefusedError(Reason.OTHER_PIPELINE, f"pipeline {found.pipeline!r} on the topic of {pipeline!r}")
+    _same(pipeline, found.pipeline)
     return Sequenced(
         device,
         found.boot_id,
@@ -144,8 +150,11 @@ def _event(device: str, payload: bytes) -> Sequenced:
     )
 
 
-def _drift(device: str, pipeline: str, payload: bytes) -> Drift:
-    return Drift(device, pipeline, _typed(payload, _Report, "drift", device).time, payload)
+def _drift(device: str, pipeline: str, payload: bytes) -> Sequenced:
+    found = _typed(payload, _Drift, "drift", device)
+    _same(pipeline, found.pipeline)
+    name = DRIFT + pipeline
+    return Sequenced(device, found.boot_id, name, _seq(found.seq), found.time, found.clock_synced, payload)
 
 
 def _stats(device: str, payload: bytes) -> Stats:
@@ -154,7 +163,7 @@ def _stats(device: str, payload: bytes) -> Stats:
 
 
 def _rollout(device: str, payload: bytes) -> Rollout:
-    return Rollout(device, _typed(payload, _Report, None, device).time, payload)
+    return Rollout(device, _typed(payload, _Status, None, device).time, payload)
 
 
 def _info(device: str, payload: bytes) -> Info:
@@ -175,6 +184,11 @@ _OF_DEVICE: dict[str, Callable[[str, bytes], Row]] = {
     "info": _info,
     "availability": _availability,
 }
+
+
+def _same(pipeline: str, named: str) -> None:
+    if named != pipeline:
+        raise _RefusedError(Reason.OTHER_PIPELINE, f"pipeline {named!r} on the topic of {pipeline!r}")
 
 
 def _seq(seq: int) -> int:

@@ -1,7 +1,8 @@
 """The nouns of the collector: what devices said, typed. Values only.
 
 A *run* is one life of a device's process, named by its boot_id; a *stream* is what has a ``seq`` of its own there: the
-predictions of one pipeline (``prediction/<pipeline>``) or the events (``event``).
+predictions or the drift reports of one pipeline (``prediction/<pipeline>``, ``drift/<pipeline>``), or the events
+(``event``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from msgspec import Meta, Struct, field
 
 EVENTS = "event"
 PREDICTIONS = "prediction/"  # and the pipeline
+DRIFT = "drift/"  # likewise
 
 COUNT_MOST = 2**53  # beyond it a reader of JSON that knows only doubles miscounts
 Count = Annotated[int, Meta(ge=0, le=COUNT_MOST)]
@@ -52,7 +54,7 @@ class Told(Struct, frozen=True):
 
 
 class Sequenced(Struct, frozen=True):
-    """A prediction or an event: (device, boot_id, stream, seq) is its identity."""
+    """A prediction, a drift report or an event: (device, boot_id, stream, seq) is its identity."""
 
     device: str
     boot_id: str
@@ -71,13 +73,6 @@ class Stats(Struct, frozen=True):
     time: str
     uptime_s: float
     ledger: Mapping[str, Told]  # by stream
-    payload: bytes
-
-
-class Drift(Struct, frozen=True):
-    device: str
-    pipeline: str
-    time: str
     payload: bytes
 
 
@@ -105,4 +100,4 @@ class Rejected(Struct, frozen=True):
     payload: bytes
 
 
-Row = Sequenced | Stats | Drift | Rollout | Info | Availability
+Row = Sequenced | Stats | Rollout | Info | Availability

@@ -21,8 +21,8 @@ from fleet.database import open_for_writing
 from fleet.intake import same_but_the_seal
 from fleet.records import (
     EVENTS,
+    PREDICTIONS,
     Availability,
-    Drift,
     Info,
     Reason,
     Rejected,
@@ -76,7 +76,6 @@ class Store:
         self._put: dict[type, Callable[[Any, str], None]] = {
             Sequenced: self._sequenced,
             Stats: self._stats,
-            Drift: self._drift,
             Rollout: self._rollout,
             Info: self._info,
             Availability: self._availability,
@@ -133,8 +132,10 @@ class Store:
             self._done.events += 1
             if row.warning:
                 self._done.warnings.append((row.device, row.time, row.warning))
-        else:
+        elif row.stream.startswith(PREDICTIONS):
             self._done.predictions += 1
+        else:
+            self._done.others += 1
 
     def _repeat(self, stream: int, row: Sequenced, received: str) -> None:
         query = "SELECT payload FROM message WHERE stream = ? AND seq = ?"
@@ -173,10 +174,6 @@ class Store:
                 " streams = excluded.streams WHERE excluded.uptime_s >= ledger.uptime_s",
                 (row.device, row.boot_id, row.uptime_s, row.time, msgspec.json.encode(row.ledger)),
             )
-
-    def _drift(self, row: Drift, received: str) -> None:
-        values = (row.device, row.pipeline, row.time, received, row.payload)
-        self._once("INSERT INTO drift (device, pipeline, time, received, payload) VALUES (?, ?, ?, ?, ?)", values)
 
     def _rollout(self, row: Rollout, received: str) -> None:
         values = (row.device, row.time, received, row.payload)

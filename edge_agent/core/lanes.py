@@ -50,6 +50,15 @@ class LaneQueue:
         yield from self.live
         yield from self.loaded
 
+    def put(self, entry: Entry, *, live: bool) -> None:
+        entry.buffered = not live
+        (self.live if live else self.recent).append(entry)
+
+    def given_back(self, entry: Entry, *, live: bool) -> None:
+        """It goes out again before what waits with it."""
+        entry.buffered |= not live
+        (self.loaded if entry.buffered else self.live).appendleft(entry)
+
     def disconnected(self) -> None:
         """What was live belongs to the backlog now."""
         for entry in self.live:

@@ -69,7 +69,7 @@ class Outbox:
         self.ledger.produced(record)
         if record.kind.durable:
             self._spool.put(entry)
-        if record.retain:
+        if record.replaceable:
             self._said.add(record.topic)
             self._retain(entry, now_ns)
         elif record.kind.durable and self._bounds.every and self._spool.hoped_for:
@@ -90,7 +90,7 @@ class Outbox:
         """The next record to hand to the network; say with ``sent``, ``give_back`` or ``refuse`` what became of it."""
         while (entry := self._next(now_ns)) is not None:
             record = entry.record
-            if record.retain or record.earlier or record.since_ns >= now_ns - self._bounds.age_ns:
+            if record.replaceable or record.earlier or record.since_ns >= now_ns - self._bounds.age_ns:
                 return entry
             self.discard(entry, DiscardReason.EXPIRED, now_ns)
         return None
@@ -117,10 +117,8 @@ class Outbox:
 
     def give_back(self, entry: Entry, now_ns: int) -> None:
         """The network did not take it: it goes out again before what waits with it."""
-        if not entry.record.retain:
-            lane = self._lanes[Lane.of(entry.record.kind)]
-            entry.buffered |= not self._connected
-            (lane.loaded if entry.buffered else lane.live).appendleft(entry)
+        if not entry.record.replaceable:
+            self._lanes[Lane.of(entry.record.kind)].given_back(entry, live=self._connected)
         elif entry.record.topic in self._retained:  # a newer value came meanwhile
             self._forget(entry, now_ns)
         else:
@@ -247,12 +245,12 @@ class Outbox:
         for kept in page.records:
             if self._spool.knows(kept.number):
                 continue
-            sent = kept.number in self._came_back
-            entry = Entry(kept.number, kept.record, now_ns, stored=True, buffered=True, sent=sent)
+            entry = Entry(kept.number, kept.record, now_ns, stored=True, buffered=True)
+            entry.sent = kept.number in self._came_back
             self._came_back.discard(kept.number)
             self._spool.loaded(entry)
             self.bytes += kept.record.size
-            if not kept.record.retain:
+            if not kept.record.replaceable:
                 queue.loaded.append(entry)
             elif kept.record.topic in self._said:
                 self._forget(entry, now_ns)
@@ -272,9 +270,7 @@ class Outbox:
             self._forget(replaced, now_ns)
 
     def _queue(self, entry: Entry) -> None:
-        lane = self._lanes[Lane.of(entry.record.kind)]
-        entry.buffered = not self._connected
-        (lane.recent if entry.buffered else lane.live).append(entry)
+        self._lanes[Lane.of(entry.record.kind)].put(entry, live=self._connected)
 
     def _next(self, now_ns: int) -> Entry | None:
         backlog = self._predictions.backlog() if now_ns >= self._drain_ns else None

@@ -36,7 +36,7 @@ class Route(Struct, frozen=True):
     @property
     def replaces(self) -> bool:
         """Whether only the last value of the topic is worth keeping."""
-        return self.retain and self.kind in (Kind.DRIFT, Kind.ROLLOUT)
+        return self.retain and self.kind is Kind.ROLLOUT
 
     def account(self) -> tuple[str, int]:
         """What the ledger counts its records under ("": stored and not counted), and the bytes that each is charged

@@ -68,6 +68,11 @@ def stats(uptime_s: float, ledger: dict[str, Any] | None = None, **changed: Any)
     }
 
 
+def drift(seq: int, **changed: Any) -> dict[str, Any]:
+    head = {"schema": "edge-agent/drift/1", "time": NOW, "clock_synced": True, "device": DEVICE, "boot_id": BOOT}
+    return {**head, "pipeline": PIPELINE, "seq": seq, **changed}
+
+
 def info(**changed: Any) -> dict[str, Any]:
     whole = {"schema": "edge-agent/info/1", "time": NOW, "clock_synced": True, "device": DEVICE, "boot_id": BOOT}
     return {**whole, "agent": "0.1.0", **changed}

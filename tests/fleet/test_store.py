@@ -15,7 +15,7 @@ import pytest
 from edge_agent.errors import ConfigError, StorageError
 from fleet.collected import Collected
 from fleet.database import APPLICATION, VERSION
-from fleet.records import Availability, Drift, Info, Reason, Rejected, Rollout, Stats, Told
+from fleet.records import Availability, Info, Reason, Rejected, Rollout, Sequenced, Stats, Told
 from fleet.store import REJECTED_BYTES, REJECTED_KEPT, Item, Store
 from tests.fleet.payloads import BOOT, DEVICE, NOW, encoded, info, row
 from tests.simulators.waiting import wait_for
@@ -72,7 +72,7 @@ def test_a_prediction_with_other_content_is_kept_out_counted_and_shown(store: St
 def test_stats_drift_and_rollout_states_are_kept_once(store: Store, path: Path) -> None:
     items = [
         Item(Stats(DEVICE, BOOT, NOW, 10.0, {}, b"{}")),
-        Item(Drift(DEVICE, "inspect", NOW, b"{}")),
+        Item(Sequenced(DEVICE, BOOT, "drift/inspect", 0, NOW, True, b"{}")),
         Item(Rollout(DEVICE, NOW, b"{}")),
     ]
     assert store.commit(items, NOW).others == 3
@@ -197,6 +197,24 @@ def test_a_file_that_can_not_be_used_is_said_and_left_alone(path: Path, make: ob
         assert path.read_bytes() == before
         with pytest.raises(ConfigError, match=said):
             Collected(path)
+
+
+def test_a_file_of_the_version_before_is_brought_up_to_date_by_its_writer_and_nothing_of_it_is_lost(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE drift (payload BLOB)")
+        database.execute("INSERT INTO drift VALUES ('old')")
+        database.execute("CREATE TABLE stream (id INTEGER PRIMARY KEY, device, boot_id, name, duplicates, conflicts)")
+        database.execute("CREATE TABLE ledger (device, boot_id, uptime_s, time, streams)")
+        database.execute("CREATE TABLE message (stream, seq, time, clock_synced, received, payload)")
+        database.execute(f"PRAGMA application_id = {APPLICATION}")
+        database.execute("PRAGMA user_version = 1")
+    with pytest.raises(ConfigError, match="edge-fleet collect --db brings it to"):
+        Collected(path)
+    Store(path).close()
+    assert rows(path, "SELECT payload FROM drift_of_version_1") == [("old",)]
+    assert rows(path, "SELECT * FROM drift") == []
+    with Collected(path) as collected:
+        assert list(collected.missing()) == []
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
