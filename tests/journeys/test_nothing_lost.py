@@ -86,7 +86,7 @@ def check_whole(subscriber: Subscriber, ledger: Ledger) -> None:
     ledger.check()
     arrived = {boot_id: set(seqs) for boot_id, seqs in seqs_by_run(subscriber.predictions()).items()}
     for row in ledger.rows:
-        if row.stream == "event":
+        if not row.stream.startswith("prediction/"):
             continue
         seqs = arrived.get(row.boot_id, set())
         assert seqs | ledger.stored[row.boot_id] == set(range(row.produced)), row
@@ -368,6 +368,8 @@ def check_next_start(process: Daemon, subscriber: Subscriber, ledger: Ledger) ->
         return wanted <= arrived
 
     wait_for(came, "the predictions of earlier runs, flagged as buffered")
+    earlier = set(ledger.boot_ids)
+    wait_for(lambda: set(seqs_by_run(subscriber.predictions())) - earlier, "the first prediction of this run")
     stop_and_check(process, subscriber, ledger.path)
 
 
