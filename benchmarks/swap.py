@@ -21,7 +21,7 @@ from tests.simulators.swaps import Swaps, run_swaps
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSIFIER = ROOT.parent / "shared" / "data" / "models" / "tf2_mobilenet_v2_1.0_224_ptq.tflite"
-CALM_S = 0.3  # about what a build takes
+CALM_S = 0.05  # about what a build takes
 
 
 def main() -> None:

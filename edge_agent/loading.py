@@ -26,7 +26,8 @@ PLAIN = ("xnnpack", "cpu")  # the back-ends that every machine has
 
 
 class ModelRequest(Struct, frozen=True):
-    """What is to be loaded and how. ``where`` names the place in the configuration for messages."""
+    """What is to be loaded and how. ``where`` names the place in the configuration for messages; ``behind``: other
+    models run meanwhile, and come first."""
 
     name: str
     config: ModelConfig
@@ -37,6 +38,7 @@ class ModelRequest(Struct, frozen=True):
     where: str
     cache_dir: Path | None = None
     version: str | None = None  # as it was released; None: the card's
+    behind: bool = False
 
 
 class Loading(Struct, frozen=True):
@@ -56,6 +58,7 @@ def begin(request: ModelRequest) -> Loading:
         threads=request.threads,
         external=request.external,
         cache_dir=request.cache_dir,
+        behind=request.behind,
     )
     return Loading(request, file, choice)
 
@@ -67,10 +70,17 @@ def load_configuration(path: Path) -> LoadedConfig:
 
 
 def model_request(
-    loaded: LoadedConfig, name: str, *, remember: bool = True, path: Path | None = None, version: str | None = None
+    loaded: LoadedConfig,
+    name: str,
+    *,
+    remember: bool = True,
+    path: Path | None = None,
+    version: str | None = None,
+    behind: bool = False,
 ) -> ModelRequest:
     """The request for ``[model.NAME]`` of a configuration. ``remember``: keep the result of the trial for next time;
-    ``path`` and ``version``: of a model that came over the air, in place of the factory's."""
+    ``path`` and ``version``: of a model that came over the air, in place of the factory's; ``behind``: see
+    ModelRequest."""
     config = loaded.config.model[name]
     if path is not None:
         config = replace(config, path=str(path.absolute()))
@@ -84,6 +94,7 @@ def model_request(
         where=f"{loaded.path}: [model.{name}.card]",
         cache_dir=cache_folder() if remember else None,
         version=version,
+        behind=behind,
     )
 
 

@@ -134,7 +134,8 @@ class Slot(Struct, frozen=True, kw_only=True):
 
 
 class Held(Struct, frozen=True, kw_only=True):
-    """What is kept for each model name. ``previous`` None: the factory model."""
+    """What is kept for each model name. ``previous`` None: the factory model; beside a current factory model: what gave
+    way to it when the process did not get well."""
 
     current: Slot = Slot()
     previous: Slot | None = None

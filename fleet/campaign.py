@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from edge_agent.core.rollout_choice import means
 from edge_agent.rollouts import Reason, Rollout, UpdateState
-from fleet.fleet_view import Device, HeldSaid, LastSaid, StatusSaid, printable
+from fleet.fleet_view import Device, HeldSaid, StatusSaid, printable
 
 # Not for this board, or not yet for its program: nothing speaks against the model.
 _UNFIT: Final = frozenset({Reason.PROFILE.value, Reason.AGENT.value})
@@ -129,8 +129,11 @@ class Campaign:
     def _not_committed(self, device: Device, status: StatusSaid, held: HeldSaid | None) -> Standing:
         if status.rollout == self.rollout.id:
             return self._under_way(device, status)
-        if status.last is not None and status.last.rollout == self.rollout.id:
-            return self._ended(device, status.last, device.id in self.rollout.to.devices)
+        last = status.last
+        if last is not None and last.rollout == self.rollout.id:
+            return self._ended(device, last.state, last.reason, last.detail)
+        if (reason := status.refused.get(self.rollout.id)) is not None:  # other updates have ended since
+            return self._ended(device, UpdateState.REJECTED, reason, "")
         return self._not_begun(device, status, held)
 
     def _under_way(self, device: Device, status: StatusSaid) -> Standing:
@@ -138,13 +141,13 @@ class Campaign:
             device, Phase.UNDER_WAY, status.state.value, status.reason, status.detail, status.progress
         )
 
-    def _ended(self, device: Device, last: LastSaid, named: bool) -> Standing:
-        phase = Phase.FAILED
-        if last.reason in _NOT_HELD_AGAINST:
+    def _ended(self, device: Device, state: UpdateState, reason: str | None, detail: str) -> Standing:
+        phase, named = Phase.FAILED, device.id in self.rollout.to.devices
+        if reason in _NOT_HELD_AGAINST:
             phase = Phase.WAITING
-        elif (last.reason in _UNFIT and not named) or last.state is UpdateState.COMMITTED:
+        elif (reason in _UNFIT and not named) or state is UpdateState.COMMITTED:
             phase = Phase.LEFT_OUT  # committed, and has gone on to another since
-        return self._standing(device, phase, last.state.value, last.reason, last.detail)
+        return self._standing(device, phase, state.value, reason, detail)
 
     def _not_begun(self, device: Device, status: StatusSaid, held: HeldSaid | None) -> Standing:
         if held is not None and held.pinned:

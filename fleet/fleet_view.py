@@ -69,6 +69,7 @@ class StatusSaid(Struct, frozen=True):
     models: dict[str, HeldSaid] = field(default_factory=dict)
     last: LastSaid | None = None
     check: CheckSaid = CheckSaid()
+    refused: dict[str, str] = field(default_factory=dict)  # by rollout: why it does not run there
     held_until: str | None = None
 
 

@@ -12,7 +12,7 @@ import copy
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,20 @@ class Expiry(Struct, frozen=True):
     left_days: float
     due: bool  # time to sign it again
 
-    @property
-    def sentence(self) -> str:
-        """Empty where all is well."""
-        if not self.due:
-            return ""
-        ends = "expired" if self.left_days <= 0 else "expires"
-        after = "devices take no updates until then" if self.left_days <= 0 else "else devices take no updates"
-        return f"{self.role} {ends} {self.expires:%Y-%m-%d}: edge-fleet keys refresh REPO {self.role}, {after}"
+
+def expiry_sentence(folder: Path, expiries: Iterable[Expiry]) -> str:
+    """What ends soon or has ended, and the command that signs it anew; empty where all is well."""
+    due = [expiry for expiry in expiries if expiry.due]
+    if not due:
+        return ""
+    ends: dict[str, list[str]] = {}
+    for expiry in due:
+        when = f"{'expired' if expiry.left_days <= 0 else 'expires'} {expiry.expires:%Y-%m-%d}"
+        ends.setdefault(when, []).append(expiry.role)
+    said = "; ".join(f"{', '.join(roles)} {when}" for when, roles in ends.items())
+    over = any(expiry.left_days <= 0 for expiry in due)
+    after = "devices take no updates until then" if over else "else devices take no updates"
+    return f"{said}: edge-fleet keys refresh {folder} {' '.join(expiry.role for expiry in due)}, {after}"
 
 
 class Repository:

@@ -10,7 +10,7 @@ from converters.progress import Progress, Terminal
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """An argument parser of the subcommand; argparse exits with 2 on bad usage, as the contract wants."""
-    return argparse.ArgumentParser(prog=f"edge-convert {name}", description=description)
+    return argparse.ArgumentParser(prog=f"edge-convert {name}", description=description, allow_abbrev=False)
 
 
 def add_model(arguments: argparse.ArgumentParser, *, trained: bool) -> None:
@@ -32,16 +32,20 @@ def add_card(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--card", type=Path, metavar="FILE", help="card (TOML or JSON): what each tensor is for")
 
 
-def add_data(arguments: argparse.ArgumentParser, *, required: bool) -> None:
+def add_data(
+    arguments: argparse.ArgumentParser,
+    *,
+    required: bool,
+    limit: str = "use at most N rows of the test set (default: all)",
+) -> None:
+    """--data, and --limit with ``limit`` as its help."""
     arguments.add_argument(
         "--data",
         required=required,
         metavar="DATASET",
         help="a folder with a CSV and images, .npz, .tfrecord, or FILE.py:FUNCTION that yields rows",
     )
-    arguments.add_argument(
-        "--limit", type=positive, metavar="N", help="use at most N rows of the test set (default: all)"
-    )
+    arguments.add_argument("--limit", type=positive, metavar="N", help=limit)
 
 
 def add_output(arguments: argparse.ArgumentParser, what: str, *, required: bool = True) -> None:

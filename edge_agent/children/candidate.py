@@ -69,7 +69,12 @@ def load_candidate(file: ModelFile, path: Path, requirements: Requirements) -> L
             raise Refusal(Reason.LOAD, f"it is compiled for the Edge TPU and carries no {CPU_MEMBER} to be tried first")
     with refusing(Reason.INCOMPATIBLE):
         choice = _TellingChoice(
-            file, order, threads=request.threads, external=request.external, cache_dir=request.cache_dir
+            file,
+            order,
+            threads=request.threads,
+            external=request.external,
+            cache_dir=request.cache_dir,
+            behind=True,
         )
         _end_with(choice)
         return finish(Loading(request, file, choice))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edge_agent.io.parent import end_with
 from edge_agent.records import RuntimeInfo
 
 _STATUS = Path("/proc/self/status")
@@ -22,8 +23,10 @@ _PLAIN = ("xnnpack", "cpu")  # run on the processor alone
 
 
 def request() -> Any:
-    """What ``process.spawn`` was given."""
-    return pickle.load(sys.stdin.buffer)
+    """What ``process.spawn`` was given. From now on this process ends with the one that started it."""
+    parent, content = pickle.load(sys.stdin.buffer)
+    end_with(parent)
+    return content
 
 
 def answer_channel() -> int:
@@ -33,20 +36,21 @@ def answer_channel() -> int:
     return channel
 
 
-def yield_to_others(*, idle: bool) -> None:
-    """Run behind everybody else; if memory runs out, be the one that the kernel ends. ``idle``: only when nothing
-    else wants the processor. All threads there are: a library's pool too."""
-    nice = 19 if idle else 10
+def go_first() -> None:
+    """If memory runs out, be the one that the kernel ends."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def yield_to_others() -> None:
+    """Run only when nothing else wants the processor, from now on: all threads there are, a library's pool too."""
     for thread in [int(entry.name) for entry in Path("/proc/self/task").iterdir()]:
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, thread, nice)
-        if idle:
-            with suppress(OSError):
-                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
-    # the kernel shares out between sessions first, and this is one of its own (man 7 sched, the autogroup feature)
-    for file, value in (("autogroup", nice), ("oom_score_adj", 1000)):
+            os.setpriority(os.PRIO_PROCESS, thread, 19)
         with suppress(OSError):
-            Path("/proc/self", file).write_text(str(value))
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):  # the kernel shares out between sessions first, and this is one of its own (sched(7))
+        Path("/proc/self/autogroup").write_text("19")
 
 
 def limit_memory(growth_mb: float) -> None:

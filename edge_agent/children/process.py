@@ -1,7 +1,7 @@
 """Starting a child of the daemon and bringing its words back, whatever it does: bounded in time and in memory.
 
 A child gets its request as a pickle (from us), and answers in JSON: what comes out of a process that ran a damaged
-model is never unpickled.
+model is never unpickled. It reads it by ``inside.request``, and from then on ends with this process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from edge_agent.errors import UpdateError
 from edge_agent.io.board import memory_available_mb, memory_limit_mb, memory_rss_mb
+from edge_agent.io.priority import put_behind
 from edge_agent.io.runtimes.litert import one_line
 from edge_agent.rollouts import Reason
 
@@ -62,12 +63,13 @@ class Ended(Struct, frozen=True):
 
 
 def spawn(module: str, request: object, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """``python -m MODULE`` with the request on its standard input. Raises UpdateError where none can be started."""
+    """``python -m MODULE`` with the request on its standard input. To be called on a thread that outlives the child:
+    it is killed when that thread ends. It runs behind everybody else. Raises UpdateError where none can be started."""
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     try:
-        stdin = _descriptor(pickle.dumps(request))
+        stdin = _descriptor(pickle.dumps((os.getpid(), request)))
         try:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 [sys.executable, "-m", module],
                 stdin=stdin,
                 stdout=subprocess.PIPE,
@@ -79,18 +81,30 @@ def spawn(module: str, request: object, pass_fds: Sequence[int] = ()) -> subproc
             )
         finally:
             os.close(stdin)
+        put_behind(child.pid)
+        return child
     except OSError as error:
-        raise UpdateError(Reason.CRASHED, f"no child process can be started: {error.strerror or error}") from error
+        raise not_started(error) from error
+
+
+def not_started(error: OSError) -> UpdateError:
+    """The world is at fault: it has no process, memory or descriptor left."""
+    return UpdateError(Reason.CRASHED, f"no child process can be started: {error.strerror or error}")
 
 
 class Ears:
     """Both of a child's streams, read as they come."""
 
     def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        """Takes over the child. Raises UpdateError, and then it is gone."""
         assert child.stdout is not None and child.stderr is not None  # for the type checker: spawn makes both
         self._child = child
         self._err = bytearray()
-        self._selector = selectors.DefaultSelector()
+        try:
+            self._selector = selectors.DefaultSelector()
+        except OSError as error:
+            end_child(child)
+            raise not_started(error) from error
         self._selector.register(child.stdout, selectors.EVENT_READ, True)
         self._selector.register(child.stderr, selectors.EVENT_READ, False)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from edge_agent.children.process import OUT_BYTES_MOST, Ears, memory_most_mb, spawn
+from edge_agent.children.process import OUT_BYTES_MOST, Ears, memory_most_mb, not_started, spawn
 from edge_agent.children.requirements import Requirements
 from edge_agent.children.shared_sample import SampleWriter, room_for
 from edge_agent.core.golden import tensors_of
@@ -89,8 +88,7 @@ class ShadowChild:
         self._most_ns = 1e9 / live.floor_hz  # between two samples of the live model
         self._report = report
         self._clock = clock
-        self._writer, child = _start(path, requirements, live, duty)
-        self._ears = Ears(child)
+        self._writer, self._ears = _start(path, requirements, live, duty)
         self._stopping = threading.Event()
         self._lock = threading.Lock()  # several pipelines may offer
         self._waiting = False  # the child, for a sample
@@ -178,25 +176,27 @@ class ShadowChild:
         return None
 
 
-def _start(
-    path: Path, requirements: Requirements, live: Live, duty: float
-) -> tuple[SampleWriter, subprocess.Popen[bytes]]:
-    """The child and the way to it. Raises UpdateError."""
+def _start(path: Path, requirements: Requirements, live: Live, duty: float) -> tuple[SampleWriter, Ears]:
+    """The way to the child, and the child. Raises UpdateError, and then nothing of it is left."""
     images = {item.tensor for item in live.card.image_inputs}
     size = room_for([*(spec for spec in live.inputs if spec.name in images), *live.outputs])
-    memory = os.memfd_create("sample")
-    os.ftruncate(memory, size)
-    reading, writing = os.pipe()
-    try:
-        request = ShadowRequest(path.absolute(), requirements, live, duty, memory_most_mb(), memory, reading)
-        child = spawn("edge_agent.children.shadow_child", request, pass_fds=(memory, reading))
-        return SampleWriter(mmap.mmap(memory, size), writing), child
-    except BaseException:
-        os.close(writing)
-        raise
-    finally:
-        os.close(memory)
-        os.close(reading)
+    with contextlib.ExitStack() as opened:  # by the child too, once it has started
+        try:
+            memory = os.memfd_create("sample")
+            opened.callback(os.close, memory)
+            os.ftruncate(memory, size)
+            shared = mmap.mmap(memory, size)
+            reading, writing = os.pipe()
+            opened.callback(os.close, reading)
+            writer = SampleWriter(shared, writing)
+        except OSError as error:
+            raise not_started(error) from error
+        try:
+            request = ShadowRequest(path.absolute(), requirements, live, duty, memory_most_mb(), memory, reading)
+            return writer, Ears(spawn("edge_agent.children.shadow_child", request, pass_fds=(memory, reading)))
+        except BaseException:
+            writer.close()
+            raise
 
 
 def _line(line: bytes) -> ShadowLine:

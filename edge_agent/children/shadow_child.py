@@ -76,7 +76,7 @@ def observe(request: ShadowRequest, channel: int) -> None:
     """Until the daemon closes its end. Raises Refusal."""
     memory = mmap.mmap(request.memory, 0, access=mmap.ACCESS_READ)
     shadow = Shadow(request)
-    inside.yield_to_others(idle=True)  # not before: a busy board would never load it
+    inside.yield_to_others()  # not before: a busy board would never load it
     _say(channel, ShadowLine())
     with os.fdopen(request.samples, "rb") as pipe:
         for sample in samples(memory, pipe):
@@ -96,7 +96,7 @@ def _say(channel: int, line: ShadowLine) -> None:
 def main() -> None:
     request: ShadowRequest = inside.request()
     channel = inside.answer_channel()
-    inside.yield_to_others(idle=False)
+    inside.go_first()
     inside.limit_memory(request.memory_most_mb)
     try:
         observe(request, channel)

@@ -37,7 +37,6 @@ class Examination(Struct, frozen=True):
     path: Path
     requirements: Requirements
     memory_most_mb: float
-    timeout_s: float
 
 
 class Verdict(Struct, frozen=True):
@@ -63,7 +62,7 @@ def verify_model(
     bytes on the disk, no memory left, no process left; stopped: WITHDRAWN).
     """
     most_mb = memory_most_mb()
-    child = spawn("edge_agent.children.verify_child", Examination(path.absolute(), requirements, most_mb, timeout_s))
+    child = spawn("edge_agent.children.verify_child", Examination(path.absolute(), requirements, most_mb))
     ended = wait(child, timeout_s, stop)
     try:
         verdict = msgspec.json.decode(ended.out, type=Verdict)

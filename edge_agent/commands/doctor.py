@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_agent.assembly import load_model
-from edge_agent.commands.common import DEFAULT_CONFIG, add_json, parser
+from edge_agent.commands.common import DEFAULT_CONFIG, Check, add_json, parser
+from edge_agent.commands.doctor_updates import update_checks
 from edge_agent.config.load import LoadedConfig
 from edge_agent.config.profile import Profile
 from edge_agent.config.schema import MqttConfig
@@ -28,16 +29,6 @@ from edge_agent.loading import load_configuration, model_request
 SCHEMA = "edge-agent/doctor/1"
 PROBE_S = 20.0
 LIBRARIES = ("ai-edge-litert", "tflite-runtime")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """``fix`` is what to do, with the command where there is one."""
-
-    id: str
-    status: str  # ok | warn | fail | skip
-    detail: str
-    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
         *checks,
         _back_end(delegates, chosen),
         *_models(loaded),
+        *(update_checks(loaded) if loaded else ()),
         *_surroundings(loaded),
     ]
     ok = all(check.status != "fail" for check in checks)

@@ -17,7 +17,6 @@ STARTS_MOST: Final = 4
 """Starts with a trial, and starts in a row that do not become healthy: two are too few where power cuts come in pairs
 (measured: notes of the second journey)."""
 
-WAIT_MOST_S: Final = 60.0
 _DISKS_FAULT: Final = frozenset({Reason.HASH, Reason.DISK_FAILED, Reason.DISK_FULL})
 
 
@@ -33,18 +32,21 @@ class Boot(Struct, frozen=True, kw_only=True):
 
 
 def begin(state: DeviceState, wall_ns: int) -> Boot:
-    """Counts this start as unhealthy until ``healthy``. After STARTS_MOST unhealthy ones in a row the model on trial,
-    or the one being prepared, is given up; where there was neither, every model but the factory's."""
-    wait_s = 0.0 if state.unhealthy < 2 else min(2.0 ** (state.unhealthy - 2), WAIT_MOST_S)
+    """Counts this start as unhealthy until ``healthy``. After STARTS_MOST unhealthy ones in a row the newest suspect
+    goes: the model on trial or the one being prepared is given up; where there is neither, every committed model gives
+    way to the factory's. Whoever runs then gets starts of its own. With the factory's alone nothing is left to change,
+    and the count, and so the wait and the state, stay as they are."""
+    wait_s = 0.0 if state.unhealthy < 2 else 2.0 ** (min(state.unhealthy, STARTS_MOST) - 2)
     outcome = None
     if state.unhealthy >= STARTS_MOST:
-        detail = f"{state.unhealthy} starts in a row did not become healthy"
+        detail = f"{STARTS_MOST} starts in a row did not become healthy"
         if state.trial is not None or state.pending is not None:
             how = UpdateState.REJECTED if state.trial is None else UpdateState.ROLLED_BACK
-            state = give_up(state, how, Reason.STARTS, detail, wall_ns)  # the newest suspect first
-            state, outcome = replace(state, unhealthy=0), state.last
+            state = give_up(state, how, Reason.STARTS, detail, wall_ns)
+            outcome = state.last
         else:
             state, outcome = _factory(state, detail, wall_ns)
+        state = replace(state, unhealthy=0 if outcome is not None else STARTS_MOST - 1)
     return _boot(replace(state, unhealthy=state.unhealthy + 1), outcome, wait_s)
 
 
@@ -67,14 +69,15 @@ def healthy(state: DeviceState) -> DeviceState:
 
 
 def _factory(state: DeviceState, detail: str, wall_ns: int) -> tuple[DeviceState, Outcome | None]:
+    """A committed model has proved itself once, and the starts may have died of a loose plug: nothing is held against
+    it. It stays on the disk, and where a rollout still names it a trial shows whether it was to blame."""
     outcome = None
     for name, held in sorted(state.models.items()):
         if held.current.sha256 == FACTORY:
             continue
-        bad = new_bad(state, held.current.sha256, held.current.rollout, Reason.STARTS)
         outcome = left(name, held.current, Reason.STARTS, f"{detail}: the factory model runs", wall_ns)
-        models = {**state.models, name: replace(held, current=Slot(), previous=None)}
-        state = replace(state, models=models, bad=bad, last=outcome)
+        models = {**state.models, name: replace(held, current=Slot(), previous=held.current)}
+        state = replace(state, models=models, last=outcome)
     return state, outcome
 
 

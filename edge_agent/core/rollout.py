@@ -25,6 +25,7 @@ from edge_agent.core.rollout_steps import (
     Happening,
     Report,
     Save,
+    ShadowFailed,
     Tick,
     Unshadow,
 )
@@ -53,7 +54,7 @@ class Machine:
     """One device's updates, one at a time. Used by one thread.
 
     At most one errand (Check, Fetch, Verify, Swap, SwapBack) is under way; its Checked, Done or Failed is the answer.
-    Shadow is none: its Shadowed and Failed may come beside a Check.
+    Shadow is none: its Shadowed and ShadowFailed may come beside a Check.
     """
 
     def __init__(self, state: DeviceState, settings: Settings, now: Now) -> None:
@@ -153,6 +154,7 @@ class Machine:
             detail=mind.detail,
             evidence=mind.evidence,
             check=mind.check,
+            refusals=mind.refusals,
             held_until_ns=mind.held_wall_ns,
         )
 
@@ -203,8 +205,9 @@ def _undone(before: Mind, happening: Happening | Tried | None, now: Now, wait_s:
     """As it was before this happening, which has been heard all the same; tried again later."""
     again_ns = now.after(wait_s)
     answered = isinstance(happening, Checked | Done | Failed)
-    if not answered:
+    shadow_ended = before.state is SHADOW and isinstance(happening, ShadowFailed)
+    if not answered and not shadow_ended:
         return replace(before, again_ns=again_ns)
-    if before.state in (CHECKING, FETCHING, VERIFYING) or (before.state is SHADOW and isinstance(happening, Failed)):
+    if shadow_ended or before.state in (CHECKING, FETCHING, VERIFYING):
         return replace(to_idle(before, again_ns), again_ns=again_ns)
     return replace(before, errand=None, check_ns=again_ns, again_ns=again_ns)

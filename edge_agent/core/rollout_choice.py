@@ -15,7 +15,18 @@ from msgspec import Struct
 
 from edge_agent.core.rollout_steps import Checked
 from edge_agent.core.rollout_window import Window, parse_rfc3339
-from edge_agent.rollouts import Candidate, Channel, DeviceState, Held, Outcome, Reason, Release, Rollout, UpdateState
+from edge_agent.rollouts import (
+    Bad,
+    Candidate,
+    Channel,
+    DeviceState,
+    Held,
+    Outcome,
+    Reason,
+    Release,
+    Rollout,
+    UpdateState,
+)
 
 
 class Device(Struct, frozen=True, kw_only=True):
@@ -79,7 +90,10 @@ def choose(
     candidate: Candidate | None = None
     refused: Outcome | None = None
     waits: list[_Wait] = []
+    refusals: dict[str, Reason] = {}
     for rollout in wanted(channel, device):
+        if (bad := _given_up(rollout, state)) is not None:
+            refusals[rollout.id] = bad.reason
         found = _consider(rollout, releases.get(rollout.target), device, state, numbers, wall_ns)
         if isinstance(found, Candidate):
             candidate = candidate or found  # the oldest first: none is passed over for ever
@@ -87,6 +101,7 @@ def choose(
             waits.append(found)
         else:
             refused = _outcome(rollout, releases.get(rollout.target), found, wall_ns)
+            refusals[rollout.id] = found.reason
     details = [wait.detail for wait in waits]
     return Checked(
         candidate,
@@ -95,7 +110,12 @@ def choose(
         live=frozenset(rollout.id for rollout in channel.rollouts if rollout.state == "active"),
         paused=frozenset(rollout.id for rollout in channel.rollouts if rollout.state == "paused"),
         refused=refused,
+        refusals=refusals,
     )
+
+
+def _given_up(rollout: Rollout, state: DeviceState) -> Bad | None:
+    return next((bad for bad in state.bad if (bad.rollout, bad.sha256) == (rollout.id, rollout.sha256)), None)
 
 
 def _consider(
@@ -130,7 +150,7 @@ def _nothing_to_do(rollout: Rollout, held: Held, state: DeviceState, numbers: Ma
         return f"{label}: done, runs {held.current.version}"
     if numbers.get(held.current.rollout, -1) > rollout.number:
         return f"{label}: older than what runs"
-    if bad := next((bad for bad in state.bad if bad.rollout == rollout.id and bad.sha256 == rollout.sha256), None):
+    if bad := _given_up(rollout, state):
         return f"{label}: given up on this device ({bad.reason.value})"
     return f"{label}: paused" if rollout.state == "paused" else None
 

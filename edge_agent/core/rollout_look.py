@@ -33,28 +33,13 @@ from edge_agent.core.rollout_steps import (
 )
 from edge_agent.core.update_status import CheckResult
 from edge_agent.core.wire import rfc3339
-from edge_agent.rollouts import Candidate, DeviceState, Held, Reason, UpdateState
+from edge_agent.rollouts import Candidate, DeviceState, Held, Outcome, Reason, UpdateState
 
 BELL_GAP_S: Final = 2.0  # between a check and the next one that a bell may ask for: bells are not signed
 HOLD_MOST_S: Final = 24 * 3600.0  # whatever an unsigned message says
 CLOCK_RETRY_S: Final = 30.0  # costs nothing but a look at the clock
 EARLIEST_WALL_NS: Final = 1_767_225_600 * 10**9  # 2026-01-01: this program is not older
 FLOOR_STEP_NS: Final = 24 * 3600 * 10**9  # the clock's floor is not written down more often than that
-
-CHECK_REASONS: Final = frozenset(
-    {
-        Reason.NO_ROOT,
-        Reason.CLOCK,
-        Reason.UNREACHABLE,
-        Reason.SLOW,
-        Reason.METADATA_EXPIRED,
-        Reason.METADATA_REFUSED,
-        Reason.ROLLOUT_REFUSED,
-        Reason.DISK_FULL,
-        Reason.DISK_FAILED,
-    }
-)
-"""Why a check may fail: tells it from a shadow that fails beside it."""
 
 
 def wake(mind: Mind, happening: Wake, now: Now) -> Turn:
@@ -140,27 +125,39 @@ def noted(mind: Mind, checked: Checked, now: Now) -> Turn:
     if checked.retry_ns is not None:
         retry_ns = now.mono_ns + max(10**9, checked.retry_ns - now.wall_ns)
         next_ns = retry_ns if next_ns is None else min(next_ns, retry_ns)
-    device = mind.device
-    if now.synced and now.wall_ns > device.time_floor_ns + FLOOR_STEP_NS:
-        device = replace(device, time_floor_ns=now.wall_ns)
+    if now.synced and now.wall_ns > mind.device.time_floor_ns + FLOOR_STEP_NS:
+        mind = replace(mind, device=replace(mind.device, time_floor_ns=now.wall_ns))
     if checked.refused is not None:
-        key = (checked.refused.rollout, checked.refused.sha256, checked.refused.reason)
-        last = device.last
-        if key not in mind.told and (last is None or (last.rollout, last.sha256, last.reason) != key):
-            device = replace(device, last=checked.refused)
-            actions.append(tell("update_rejected", "warning", checked.refused.model, checked.refused.detail))
-        mind = replace(mind, told=mind.told | {key})
+        mind, told = _refused(mind, checked.refused)
+        actions += told
     mind = replace(
         mind,
-        device=device,
         errand=None,
         check=CheckResult(now.wall_ns, True, None, checked.detail),
         checked_ns=now.mono_ns,
         check_ns=now.after(BELL_GAP_S) if mind.look_again else next_ns,
         failures=0,
         paused=checked.paused,
+        refusals=checked.refusals,
     )
     return mind, actions
+
+
+def _refused(mind: Mind, refused: Outcome) -> Turn:
+    """Told once. After that it stays the last word but for what else went wrong: a model that ran and was left must not
+    be hidden by what each check finds anew, while a commit can be seen in what runs."""
+    last, key = mind.device.last, _key(refused)
+    known = key in mind.told or (last is not None and _key(last) == key)
+    mind = replace(mind, told=mind.told | {key})
+    if last is None or not known or last.state is UpdateState.COMMITTED:
+        mind = replace(mind, device=replace(mind.device, last=refused))
+    if known:
+        return mind, []
+    return mind, [tell("update_rejected", "warning", refused.model, refused.detail)]
+
+
+def _key(outcome: Outcome) -> tuple[str, str, Reason | None]:
+    return outcome.rollout, outcome.sha256, outcome.reason
 
 
 def checked_before_trial(mind: Mind, checked: Checked, now: Now) -> Turn:

@@ -4,6 +4,7 @@ whose state could not be written down is undone by going back to the old one. Al
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from hashlib import sha256
 from typing import Final
@@ -66,6 +67,7 @@ class Mind(Struct, frozen=True, kw_only=True):
     checked_ns: int | None = None
     failures: int = 0  # of checks, in a row
     paused: frozenset[str] = frozenset()  # rollouts, as last read
+    refusals: Mapping[str, Reason] = field(default_factory=dict)  # by rollout, as last read
     told: frozenset[tuple[str, str, Reason | None]] = frozenset()  # what was refused, so as to say it once
 
     # the update under way; which one, says the device's state

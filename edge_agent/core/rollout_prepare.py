@@ -7,7 +7,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from edge_agent.core import rollout_state
-from edge_agent.core.rollout_look import CHECK_REASONS, cancel, check_failed, label, look
+from edge_agent.core.rollout_look import cancel, label, look
 from edge_agent.core.rollout_mind import SECOND, Errand, Mind, Now, Turn, backoff_s, held, tell, to_idle
 from edge_agent.core.rollout_steps import (
     Done,
@@ -16,6 +16,7 @@ from edge_agent.core.rollout_steps import (
     Progress,
     Shadow,
     Shadowed,
+    ShadowFailed,
     Tick,
     Unshadow,
     Verify,
@@ -118,12 +119,9 @@ def _advanced(mind: Mind, now: Now) -> Mind:
     return replace(mind, progress=min(1.0, (now.mono_ns - mind.began_ns) / SECOND / candidate.rollout.shadow_s))
 
 
-def shadow_failed(mind: Mind, failed: Failed, now: Now) -> Turn:
-    """Of the shadow, or of a check beside it."""
-    if mind.errand is Errand.CHECK and failed.reason in CHECK_REASONS:
-        return check_failed(mind, failed, now)
+def shadow_failed(mind: Mind, happening: ShadowFailed, now: Now) -> Turn:
     stop = cancel(mind)
-    mind, actions = verify_failed(mind, failed, now)
+    mind, actions = verify_failed(mind, happening.failed, now)
     return mind, stop + actions
 
 

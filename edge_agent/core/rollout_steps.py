@@ -26,16 +26,16 @@ class Wake(Struct, frozen=True):
 class Checked(Struct, frozen=True):
     """The metadata is good. ``candidate`` None: nothing for this device now (``detail`` says why: none, a window, a
     pause, the floor); ``retry_ns``: when that may change by itself (wall clock). ``paused``: rollout ids that are
-    paused, ``live``: those that are active; a trial or a pending model of a rollout in neither was stopped."""
+    paused, ``live``: those that are active; a trial or a pending model of a rollout in neither was stopped.
+    ``refusals``: of the rollouts that mean this device, by id, those that will not run here: refused, or given up."""
 
     candidate: Candidate | None
     detail: str = ""
     retry_ns: int | None = None
     live: frozenset[str] = frozenset()
     paused: frozenset[str] = frozenset()
-    refused: Outcome | None = (
-        None  # the newest that is meant for this device and may not run (below the floor, profile)
-    )
+    refused: Outcome | None = None  # the newest meant for this device that may not run (the floor, profile)
+    refusals: dict[str, Reason] = field(default_factory=dict)
 
 
 class Progress(Struct, frozen=True):
@@ -70,6 +70,12 @@ class Shadowed(Struct, frozen=True):
     memory_mb: float
 
 
+class ShadowFailed(Struct, frozen=True):
+    """The shadow has ended by itself. It is no errand, and may come beside one."""
+
+    failed: Failed
+
+
 class Sick(Struct, frozen=True):
     """The model on trial does harm."""
 
@@ -95,7 +101,7 @@ class Tick(Struct, frozen=True):
     """Time passed; comes at least at each ``next_deadline``."""
 
 
-Happening = Wake | Checked | Progress | Done | Failed | Shadowed | Sick | Hold | Ask | Tick
+Happening = Wake | Checked | Progress | Done | Failed | Shadowed | ShadowFailed | Sick | Hold | Ask | Tick
 
 
 # --- what is to be done ----------------------------------------------------------------------------------------------
@@ -127,7 +133,7 @@ class Verify(Struct, frozen=True):
 
 
 class Shadow(Struct, frozen=True):
-    """Begin; answered by Shadowed from time to time, or Failed."""
+    """Begin; answered by Shadowed from time to time, or ShadowFailed."""
 
     candidate: Candidate
 

@@ -23,6 +23,7 @@ from edge_agent.core.rollout_steps import (
     Hold,
     Progress,
     Shadowed,
+    ShadowFailed,
     Sick,
     Tick,
     Wake,
@@ -86,7 +87,8 @@ TRANSITIONS: Final[Mapping[UpdateState, Mapping[type, Row]]] = {
     SHADOW: {
         Tick: _row(rollout_prepare.shadow_tick, SHADOW, STAGED, REJECTED, IDLE),
         Shadowed: _row(rollout_prepare.shadowed, SHADOW, STAGED, REJECTED, IDLE),
-        Failed: _row(rollout_prepare.shadow_failed, SHADOW, IDLE, REJECTED),
+        ShadowFailed: _row(rollout_prepare.shadow_failed, IDLE, REJECTED),
+        Failed: _row(rollout_look.check_failed, SHADOW),
         Checked: _row(rollout_look.checked_before_trial, SHADOW, IDLE, FETCHING, REJECTED, COMMITTED),
         Wake: _row(rollout_look.wake, SHADOW),
         Hold: _row(rollout_look.hold, SHADOW),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct, field
 
 from edge_agent.core.wire import object_body, rfc3339
@@ -28,6 +30,7 @@ class UpdateStatus(Struct, frozen=True, kw_only=True):
     detail: str = ""
     evidence: dict[str, float | int | str] = field(default_factory=dict)
     check: CheckResult = CheckResult()
+    refusals: Mapping[str, Reason] = field(default_factory=dict)  # by rollout: it means this device, and won't run here
     held_until_ns: int | None = None  # wall clock
 
 
@@ -56,6 +59,7 @@ def status_body(status: UpdateStatus, device: str, boot_id: str) -> bytes:
                 "reason": _word(status.check.reason),
                 "detail": status.check.detail,
             },
+            "refused": {rollout: reason.value for rollout, reason in sorted(status.refusals.items())},
             "held_until": _time(status.held_until_ns),
         }
     )

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -63,6 +64,8 @@ class ModelStore:
         self._parts = folder / "parts"
         self._slots = folder / "slots"
         self._lock: int | None = None
+        self._owns = False  # the folder, or it would if somebody had not deleted it
+        self._locking = threading.Lock()
 
     def lock(self) -> None:
         """Make the folder, and keep others from changing it until ``close``. Raises InUseError, StorageError."""
@@ -83,16 +86,39 @@ class ModelStore:
                     f"{self.folder}: can't be locked ({error.strerror}); use a disk of this device"
                 ) from error
             raise InUseError(f"{self.folder} is in use by another edge-agent (pid {pid})", pid) from error
-        self._lock = lock
+        self._lock, self._owns = lock, True
         with contextlib.suppress(OSError):  # the pid is only for that message: a full disk does not matter here
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Give the lock back. Never raises; may be called twice."""
+        self._owns = False
+        self._let_go()
+
+    def _let_go(self) -> None:
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
+
+    def _hold_on(self) -> None:
+        """Make the folder, and lock it, again where somebody has deleted it under a running daemon. Raises
+        UpdateError."""
+        with self._locking:
+            if not self._owns or self._holds():
+                return
+            self._let_go()
+            try:
+                self.lock()
+            except StorageError as error:
+                raise UpdateError(Reason.DISK_FAILED, str(error)) from error
+
+    def _holds(self) -> bool:
+        """Whether the file that is locked is the one that others would lock."""
+        try:
+            return self._lock is not None and os.path.samestat(os.fstat(self._lock), (self.folder / "lock").stat())
+        except OSError:
+            return False
 
     # --- what is known -----------------------------------------------------------------------------------------------
 
@@ -106,6 +132,7 @@ class ModelStore:
     def save(self, state: DeviceState) -> None:
         """On the disk when it returns. Where it raises UpdateError, a later ``load`` may find either."""
         content = update_state.encode(state)
+        self._hold_on()
         try:
             update_state.save(self.folder, content, keep_damaged=self.damage is not None)
         except OSError as error:
@@ -158,6 +185,7 @@ class ModelStore:
                 Reason.DISK_FULL,
                 f"the model has {_mib(length)}, and [update] disk allows {_mib(self._budget)}: set it higher",
             )
+        self._hold_on()
         try:
             part = self.part(sha256)
             missing = max(0, length - (part.stat().st_size if part.exists() else 0))

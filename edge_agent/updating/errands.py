@@ -7,21 +7,31 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
 
 from edge_agent.children.requirements import requirements_of
 from edge_agent.children.verify import RefusedModelError, verify_model
 from edge_agent.core.rollout_steps import Check, Checked, Done, Failed, Fetch, Progress, Swap, SwapBack, Verify
 from edge_agent.errors import EdgeAgentError, UpdateError
 from edge_agent.io.model_store import ModelStore
-from edge_agent.rollouts import Candidate, DeviceState, Reason
+from edge_agent.rollouts import Candidate, DeviceState, Reason, Slot
 from edge_agent.stages.worker import Services, Worker
 from edge_agent.updating.repository import Access, Look
 from edge_agent.updating.swapping import Swapping
 
 PROGRESS_S = 1.0
 
-Errand = Check | Fetch | Verify | Swap | SwapBack
+
+class Restore(Struct, frozen=True):
+    """Whatever was broken off: each model runs what this names, the factory's where it names none. No wish of the
+    rules, but of who begins them anew. Answered by Done or Failed."""
+
+    slots: Mapping[str, Slot]
+
+
+Errand = Check | Fetch | Verify | Swap | SwapBack | Restore
 Answer = Checked | Progress | Done | Failed
 
 
@@ -128,7 +138,10 @@ class Errands(Worker):
             return Done(verify_model(path, requirements, stop=stop))
         if isinstance(errand, Swap):
             return Done(self._swapping.swap(errand.candidate, errand.share))
-        self._swapping.back(errand.model, errand.to)
+        if isinstance(errand, SwapBack):
+            self._swapping.back(errand.model, errand.to)
+        else:
+            self._swapping.restore(errand.slots)
         return Done()
 
     def _fetch(self, number: int, candidate: Candidate) -> Done:

@@ -28,8 +28,6 @@ def make_updater(
         poll_s=None if update.repository is None else update.poll.seconds,
         window=None if update.window is None else Window.parse(update.window),
     )
-    mono_ns = clock.monotonic_ns()
-    machine = Machine(start.state, settings, Now(mono_ns, clock.wall_ns(mono_ns), clock.synced()))
     topic = f"{parts.topics.base}/{parts.topics.device}"
     access = Access(parts.loaded, start.store, client_id, topic, clock)
 
@@ -38,4 +36,8 @@ def make_updater(
     ) -> Errands:
         return Errands(access, swapping, answer, state, services)
 
-    return Updater(parts, machine, start.store, make_errands, changed, services)
+    def make_machine(state: DeviceState) -> Machine:
+        mono_ns = clock.monotonic_ns()
+        return Machine(state, settings, Now(mono_ns, clock.wall_ns(mono_ns), clock.synced()))
+
+    return Updater(parts, make_machine, start.state, start.store, make_errands, changed, services)

@@ -91,8 +91,8 @@ class UpdateStart:
         if found.outcome is not None:
             self.outcomes.append(found.outcome)
         self.wait_s = max(self.wait_s, found.wait_s)
-        self.state = found.state
-        if self.refusal:
+        before, self.state = self.state, found.state
+        if self.refusal or found.state == before:
             return
         try:
             self.store.save(found.state)

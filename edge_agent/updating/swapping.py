@@ -6,6 +6,7 @@ All of them are built, warm and tried before the first is routed: either each pi
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge_agent import limits
@@ -63,6 +64,15 @@ class Swapping:
         self._route(model, path, None if path is None else to.version, 1.0)
         self.settle(model)
 
+    def restore(self, slots: Mapping[str, Slot]) -> None:
+        """Wherever an update was broken off: each model runs what ``slots`` names, the factory's where it names none.
+        Raises UpdateError where that has to be loaded and can't be."""
+        for model in sorted({pipeline.config.model for pipeline in self._parts.pipelines.values()}):
+            slot, tried = slots.get(model, Slot()), self.trial(model)
+            if tried is not None and tried.file.sha256 == slot.sha256:
+                self.settle(model)
+            self.back(model, slot)
+
     def live(self, model: str) -> LoadedModel | None:
         """What runs now; None: no pipeline uses it."""
         return next((self._parts.models[pipeline.config.name] for pipeline in self._users(model)), None)
@@ -95,7 +105,7 @@ class Swapping:
 
     def _build(self, model: str, path: Path | None, version: str | None) -> LoadedModel:
         """``path`` None: the factory's."""
-        loaded = finish(begin(model_request(self._parts.loaded, model, path=path, version=version)))
+        loaded = finish(begin(model_request(self._parts.loaded, model, path=path, version=version, behind=True)))
         loaded.engine.warm_up()
         if path is not None:  # the factory's may be anybody's, without golden samples
             # on the very interpreter that will run: the child that verified the file had another, and no Edge TPU

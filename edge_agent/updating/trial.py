@@ -2,21 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from msgspec.structs import replace
 
 from edge_agent.assembly import LoadedModel
-from edge_agent.core.rollout_steps import Evidence, Sick
+from edge_agent.core.rollout_steps import Done, Evidence, Failed, Sick
 from edge_agent.core.trial_watch import Budget, TrialWatch, Tried
+from edge_agent.io.board import memory_rss_mb
 from edge_agent.parts import Parts
 from edge_agent.rollouts import Candidate
 from edge_agent.stages.pipeline import Pipeline
+from edge_agent.updating.swapping import Swapping
+
+LOOK_NS = 900_000_000  # between two looks, whatever else happens meanwhile: the rules count them
+
+
+class TrialSeat:
+    """The trial in this process, from the swap until the rules leave it. Used by the updater's thread."""
+
+    def __init__(self, parts: Parts, swapping: Swapping) -> None:
+        self._parts = parts
+        self._swapping = swapping
+        self._awaited: Candidate | None = None
+        self._before_mb: float | None = None  # held by the process, before that swap
+        self._trial: TrialLook | None = None
+        self._look_ns = 0  # not before
+
+    def awaits(self, candidate: Candidate | None) -> None:
+        """Another errand begins: its swap, or None."""
+        self._awaited = candidate
+        self._before_mb = memory_rss_mb()
+
+    def answered(self, answer: object) -> None:
+        """Of that errand. The trial is looked at from the moment when its first frame may come."""
+        if not isinstance(answer, Done | Failed) or self._awaited is None:
+            return
+        candidate, self._awaited = self._awaited, None
+        if isinstance(answer, Done):
+            users = self._swapping.pipelines(candidate.release.name)
+            model = self._swapping.trial(candidate.release.name)
+            self._trial = TrialLook(self._parts, candidate, model, users, self._before_mb)
+
+    def look(self) -> Sick | Tried | None:
+        """None: nothing is to be looked at now."""
+        now_ns = self._parts.clock.monotonic_ns()
+        if self._trial is None or now_ns < self._look_ns:
+            return None
+        self._look_ns = now_ns + LOOK_NS
+        return self._trial.look()
+
+    def end(self) -> None:
+        self._awaited = self._trial = None
 
 
 class TrialLook:
-    """From the swap until the trial ends. ``model``: the candidate, loaded; ``memory_mb`` gives what the process holds
-    now, ``before_mb`` is what it held before the swap."""
+    """``model``: the candidate, loaded; ``before_mb``: what the process held before the swap."""
 
     def __init__(
         self,
@@ -24,12 +65,10 @@ class TrialLook:
         candidate: Candidate,
         model: LoadedModel | None,
         pipelines: list[Pipeline],
-        memory_mb: Callable[[], float | None],
         before_mb: float | None,
     ) -> None:
         self._parts = parts
         self._pipelines = pipelines
-        self._memory_mb = memory_mb
         self._before_mb = before_mb
         release = candidate.release
         budgets = model.engine.card.budgets if model else None
@@ -68,7 +107,7 @@ class TrialLook:
         return Tried(sum(self._samples.values()), {**evidence, "samples": sum(self._samples.values())})
 
     def _grown_mb(self) -> float | None:
-        now_mb = self._memory_mb()
+        now_mb = memory_rss_mb()
         return None if now_mb is None or self._before_mb is None else now_mb - self._before_mb
 
     def _state_of_the_world(self) -> Mapping[str, object]:

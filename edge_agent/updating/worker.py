@@ -27,6 +27,8 @@ from edge_agent.core.rollout_steps import (
     Save,
     Settle,
     Shadow,
+    Shadowed,
+    ShadowFailed,
     Swap,
     SwapBack,
     Tell,
@@ -38,26 +40,25 @@ from edge_agent.core.rollout_steps import (
 from edge_agent.core.trial_watch import Tried
 from edge_agent.core.update_hold import parse_hold
 from edge_agent.errors import UpdateError
-from edge_agent.io.board import memory_rss_mb
 from edge_agent.io.model_store import ModelStore
 from edge_agent.outgoing import Record
 from edge_agent.parts import Parts
 from edge_agent.records import Event
-from edge_agent.rollouts import Candidate, DeviceState, Reason, UpdateState
+from edge_agent.rollouts import DeviceState, Reason, UpdateState
 from edge_agent.stages.worker import Services, Worker
-from edge_agent.updating.errands import Answer, Errands
+from edge_agent.updating.errands import Answer, Errands, Restore
 from edge_agent.updating.operator import OperatorDesk
 from edge_agent.updating.shadow import ShadowSeat
 from edge_agent.updating.status import status_record
 from edge_agent.updating.swapping import Swapping
-from edge_agent.updating.trial import TrialLook
+from edge_agent.updating.trial import TrialSeat
 
 TICK_S = 1.0
 
 
 class _Answered(Struct, frozen=True):
-    number: int  # of the errand
-    answer: Answer
+    number: int  # of the errand, or of the shadow
+    answer: Answer | Shadowed | ShadowFailed
 
 
 class Updater(Worker):
@@ -66,33 +67,34 @@ class Updater(Worker):
     def __init__(
         self,
         parts: Parts,
-        machine: Machine,
+        make_machine: Callable[[DeviceState], Machine],
+        state: DeviceState,
         store: ModelStore,
         make_errands: Callable[[Swapping, Callable[[int, Answer], None], Callable[[], DeviceState]], Errands],
         changed: Callable[[], None],
         services: Services,
     ) -> None:
-        """``changed``: another model is live; called on this thread."""
+        """``state``: what ``parts`` run; ``changed``: another model is live; called on this thread."""
         super().__init__("updater", services)
         self._parts = parts
-        self._machine = machine
+        self._make_machine = make_machine
+        self._machine = make_machine(state)
+        self._state = state  # as last saved
         self._store = store
         self._changed = changed
         self._swapping = Swapping(parts, store)
         self._queue: queue.SimpleQueue[Happening | _Answered] = queue.SimpleQueue()
-        self._state = machine.status().device
         self.errands = make_errands(self._swapping, self._answered, lambda: self._state)
-        self._shadow = ShadowSeat(parts, store, self._swapping, self._queue.put, services)
-        self._desk = OperatorDesk(store.requests, machine)
-        self._trial: TrialLook | None = None
-        self._swapping_now: Candidate | None = None
-        self._before_mb: float | None = None  # held by the process, before that swap
+        self._shadow = ShadowSeat(parts, store, self._swapping, self._answered, services)
+        self._desk = OperatorDesk(store.requests, self._machine)
+        self._trial = TrialSeat(parts, self._swapping)
         self._healthy_ns: int | None = self.clock.monotonic_ns() + round(limits.HEALTHY_S * 1e9)
-        self._begun = False
+        self._begun = self._broken_off = False
         self._told = self._live()  # what runs, as ``info`` says it
         self._rung = False
         self._held_said: bytes | None = None  # on update/hold, and not looked at yet
-        self._hold_ns = self._look_ns = 0  # not before
+        self._held_until_ns: int | None = None  # wall clock, when the rules begin
+        self._hold_ns = 0  # not before
 
     # --- from any thread -----------------------------------------------------------------------------------------
 
@@ -110,7 +112,7 @@ class Updater(Worker):
         """The process stops: not a second later than it must."""
         self._queue.put(Tick())
 
-    def _answered(self, number: int, answer: Answer) -> None:
+    def _answered(self, number: int, answer: Answer | Shadowed | ShadowFailed) -> None:
         self._queue.put(_Answered(number, answer))
 
     def greeting(self) -> list[Record]:
@@ -121,18 +123,49 @@ class Updater(Worker):
 
     def work(self) -> None:
         if not self._begun:
-            self._begun = True
-            self._store.requests.clear()
-            self._collect_at_start()
-            self._do(self._machine.start(self._now()))
+            self._begin()
         while not self.services.stopping.is_set():
             self.beat()
             self._one(self._next())
         self._end()
 
+    def recover(self) -> None:
+        """Actions may have been dropped, and the rules wait for their answers: they begin anew with what was saved, as
+        after the death of the process, and with the hold that there was."""
+        self._held_until_ns = self._machine.status().held_until_ns
+        self.errands.cancel()
+        self._shadow.end()
+        self._trial.end()
+        self._machine = self._make_machine(self._state)
+        self._desk = OperatorDesk(self._store.requests, self._machine)
+        self._begun, self._broken_off = False, True
+
     def leave(self) -> None:
         self._shadow.end()
         self._store.close()
+
+    def _begin(self) -> None:
+        """Raises UpdateError where what runs is not what was saved, and can't be made so now."""
+        if not self._broken_off:
+            self._store.requests.clear()
+        elif not self._restored():
+            return
+        self._begun, self._broken_off = True, False
+        self._collect_at_start()
+        self._do(self._machine.start(self._now()))
+        self._handle(Hold(self._held_until_ns))
+
+    def _restored(self) -> bool:
+        """False: told to stop meanwhile."""
+        self.errands.begin(Restore({name: held.current for name, held in self._state.models.items()}))
+        while not self.services.stopping.is_set():
+            self.beat()
+            answer = self._next()
+            if isinstance(answer, Failed):
+                raise UpdateError(answer.reason, answer.detail)
+            if isinstance(answer, Done):
+                return True
+        return False
 
     def _next(self) -> Happening | None:
         wait_s = TICK_S
@@ -147,21 +180,14 @@ class Updater(Worker):
             self._rung = False  # one that comes from now on may mean something newer
         if not isinstance(item, _Answered):
             return item
+        answer = item.answer
+        if isinstance(answer, Shadowed | ShadowFailed):
+            return answer if self._shadow.awaits(item.number) else None
         if not self.errands.awaits(item.number):
             return None
-        self._swap_answered(item.answer)
-        self._desk.answered(item.answer)
-        return item.answer
-
-    def _swap_answered(self, answer: Answer) -> None:
-        """The trial is looked at from the moment when its first frame may come."""
-        if not isinstance(answer, Done | Failed) or self._swapping_now is None:
-            return
-        candidate, self._swapping_now = self._swapping_now, None
-        if isinstance(answer, Done):
-            users = self._swapping.pipelines(candidate.release.name)
-            model = self._swapping.trial(candidate.release.name)
-            self._trial = TrialLook(self._parts, candidate, model, users, memory_rss_mb, self._before_mb)
+        self._trial.answered(answer)
+        self._desk.answered(answer)
+        return answer
 
     def _one(self, happening: Happening | None) -> None:
         self._handle(happening or Tick())
@@ -170,8 +196,8 @@ class Updater(Worker):
         self._serve_operator()
         self._tell_of_change()
         if self._healthy_ns is not None and self.clock.monotonic_ns() >= self._healthy_ns:
-            self._healthy_ns = None
             self._do(self._machine.healthy(self._now()))
+            self._healthy_ns = None
 
     def _handle(self, happening: Happening | Tried) -> None:
         self._do(self._machine.handle(happening, self._now()))
@@ -189,15 +215,10 @@ class Updater(Worker):
             self.services.emit(Event("command_refused", "warning", "update/hold", str(error)))
 
     def _watch_trial(self) -> None:
-        if self._trial is None:
-            return
         if self._machine.status().state is not UpdateState.TRIAL:
-            self._trial = None
-            return
-        now_ns = self.clock.monotonic_ns()
-        if now_ns >= self._look_ns:  # whatever else happens meanwhile: its rules count looks
-            self._look_ns = now_ns + round(0.9e9 * TICK_S)
-            self._handle(self._trial.look())
+            self._trial.end()
+        elif (found := self._trial.look()) is not None:
+            self._handle(found)
 
     def _serve_operator(self) -> None:
         for happening in self._desk.wishes():
@@ -233,12 +254,11 @@ class Updater(Worker):
         elif isinstance(action, Tell):
             self.services.emit(action.event)
         elif isinstance(action, Check | Fetch | Verify | Swap | SwapBack):
-            self._swapping_now = action.candidate if isinstance(action, Swap) else None
-            self._before_mb = memory_rss_mb()
+            self._trial.awaits(action.candidate if isinstance(action, Swap) else None)
             self._desk.check_begins(action.source if isinstance(action, Check) else None)
             self.errands.begin(action)
         elif isinstance(action, Cancel):
-            self._swapping_now = None
+            self._trial.awaits(None)
             self._desk.check_cancelled()
             self.errands.cancel()
         elif isinstance(action, Shadow):

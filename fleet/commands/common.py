@@ -9,8 +9,9 @@ from edge_agent.config.units import Duration
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """An argument parser of the subcommand; argparse exits with 2 on bad usage, as the contract wants."""
-    return argparse.ArgumentParser(prog=f"edge-fleet {name}", description=description)
+    """An argument parser of the subcommand; argparse exits with 2 on bad usage, as the contract wants. Options are
+    written out: a short form would change its meaning with the next option that begins like it."""
+    return argparse.ArgumentParser(prog=f"edge-fleet {name}", description=description, allow_abbrev=False)
 
 
 def add_database(arguments: argparse.ArgumentParser, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
 from fleet.commands.common import parser
 from fleet.commands.repository_options import add_repository, answer, opened
@@ -113,8 +114,9 @@ def _arguments() -> argparse.ArgumentParser:
     arguments = parser("keys", "Look after the keys of a repository. `edge-fleet keys ACTION --help` explains each.")
     arguments.set_defaults(command="keys")
     actions = arguments.add_subparsers(dest="action", required=True, metavar="ACTION")
-    add_repository(actions.add_parser("list", help="roles, their keys, and when what they signed expires"))
-    turn = actions.add_parser(
+    add = partial(actions.add_parser, allow_abbrev=False)
+    add_repository(add("list", help="roles, their keys, and when what they signed expires"))
+    turn = add(
         "rotate",
         help="new keys for a role; devices follow by themselves",
         description="Give roles new keys. A new root is signed by enough of the old and of the new keys.",
@@ -123,11 +125,11 @@ def _arguments() -> argparse.ArgumentParser:
     turn.add_argument("role", nargs="+", choices=[*ROLES, _ALL], metavar="ROLE", help=", ".join([*ROLES, _ALL]))
     turn.add_argument("--count", type=_positive, metavar="N", help="how many keys (default: as many as before)")
     turn.add_argument("--threshold", type=_positive, metavar="N", help="how many must sign (default: as before)")
-    out = actions.add_parser("revoke", help="take out one key that was stolen or lost; a new one takes its place")
+    out = add("revoke", help="take out one key that was stolen or lost; a new one takes its place")
     add_repository(out)
     out.add_argument("role", choices=ROLES, metavar="ROLE", help=", ".join(ROLES))
     out.add_argument("key", metavar="KEY", help='its name as "root-2", or the start of its id, as keys list shows them')
-    anew = actions.add_parser("refresh", help="sign anew before it expires, without other changes")
+    anew = add("refresh", help="sign anew before it expires, without other changes")
     add_repository(anew)
     anew.add_argument("role", nargs="*", type=_role, metavar="ROLE", help="default: all whose keys are here")
     return arguments

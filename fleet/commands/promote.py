@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fleet.commands.rollout_options import percent, run_change, which_parser
+from fleet.commands.rollout_options import run_change, which_parser
+from fleet.commands.rollout_terms import percent
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_agent.io.model_file import read_model
 from fleet.commands.common import parser
+from fleet.commands.release_options import add_profiles
 from fleet.commands.repository_options import add_repository, answer, opened
 from fleet.releases import examine, identify, publish
 
@@ -18,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     model = read_model(options.model)
     name, version = identify(model, options.name, options.version)
     custom = {
-        "profiles": tuple(name for names in options.profiles for name in names.split(",")),
+        "profiles": tuple(options.profiles),
         "agent": options.agent,
         "p95_ms": options.p95_ms,
         "memory_mb": options.memory_mb,
@@ -65,9 +66,7 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument("model", type=Path, metavar="MODEL.tflite")
     arguments.add_argument("--name", help="NAME of [model.NAME] on the devices (default: the card's)")
     arguments.add_argument("--version", help="of these bytes for ever (default: the card's)")
-    arguments.add_argument(
-        "--profiles", action="append", default=[], metavar="A,B", help="boards that may run it (default: all)"
-    )
+    add_profiles(arguments)
     arguments.add_argument(
         "--agent", default="", type=_version, metavar="VERSION", help="least version of edge-agent, such as 1.2"
     )

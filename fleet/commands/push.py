@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
-from edge_agent.errors import ConfigError, EdgeAgentError
+from edge_agent.errors import EdgeAgentError
 from edge_agent.io.model_file import read_model
 from edge_agent.rollouts import Rollout
 from fleet.bell import ring_once
@@ -20,8 +20,9 @@ from fleet.chunk_server import ChunkServer
 from fleet.commands.common import add_json, duration, parser
 from fleet.commands.following import Broker, broker_of, follow
 from fleet.commands.mqtt_options import add_mqtt, as_options
+from fleet.commands.release_options import add_profiles
 from fleet.commands.repository_options import opened
-from fleet.commands.rollout_options import count, percent, share
+from fleet.commands.rollout_terms import add_terms, terms_of
 from fleet.http_server import RepositoryServer
 from fleet.new_repository import PRESETS, create
 from fleet.releases import examine, identify, publish
@@ -34,8 +35,7 @@ HERE: Final = Path("updates")
 def main(argv: Sequence[str]) -> int:
     """Returns 0: every device that is meant and known has committed the model; 1: not, or the time is over."""
     options = _arguments().parse_args(argv)
-    if options.agreement is not None and not options.shadow:
-        raise ConfigError("--agreement is measured in shadow: give --shadow TIME, too")
+    terms = terms_of(options)
     options.repository = options.repository or default_repository()
     broker = broker_of(options)
     model = read_model(options.model)
@@ -45,17 +45,9 @@ def main(argv: Sequence[str]) -> int:
     examine(model, None, None)
     _make(options)
     with opened(options) as repository:
-        release, new = publish(repository, model, name, version)
+        release, new = publish(repository, model, name, version, {"profiles": tuple(options.profiles)})
         _say(f"{name}@{version} {'is signed' if new else 'was there already'}: {options.repository}")
-        rollout = RolloutBook(repository, options.channel).begin(
-            release,
-            to,
-            percent=options.percent,
-            shadow_s=options.shadow / 1e9,
-            agreement=options.agreement,
-            trial_s=options.trial / 1e9,
-            max_failures=options.max_failures,
-        )
+        rollout = RolloutBook(repository, options.channel).begin(release, to, **terms)
     with _served(options, broker):
         _ring(broker, rollout)
         return follow(options, broker, rollout.id)
@@ -132,9 +124,6 @@ def _arguments() -> argparse.ArgumentParser:
     )
     arguments.add_argument("model", type=Path, metavar="MODEL.tflite")
     arguments.add_argument(
-        "--to", action="append", required=True, metavar="WHO", help="device:A,B or group:G or all; may be given again"
-    )
-    arguments.add_argument(
         "--repository", type=Path, metavar="FOLDER", help="default: updates here, else in ~/.local/share/edge-fleet"
     )
     arguments.add_argument(
@@ -145,17 +134,8 @@ def _arguments() -> argparse.ArgumentParser:
     add_json(arguments)
     arguments.add_argument("--name", help="NAME of [model.NAME] on the devices (default: the card's)")
     arguments.add_argument("--version", help="of these bytes for ever (default: the card's)")
-    arguments.add_argument("--percent", type=percent, default=100.0, metavar="P", help="of them (default 100)")
-    arguments.add_argument(
-        "--shadow", type=duration, default="0s", metavar="TIME", help="beside the live model first (default 0s)"
-    )
-    arguments.add_argument(
-        "--agreement", type=share(False), metavar="A", help="in shadow with the live model, 0 to 1: less rejects it"
-    )
-    arguments.add_argument("--trial", type=duration, default="1h", metavar="TIME", help="live on trial (default 1h)")
-    arguments.add_argument(
-        "--max-failures", type=count, default=1, metavar="N", help="more, and the rollout is stopped (default 1)"
-    )
+    add_profiles(arguments)
+    add_terms(arguments)
     arguments.add_argument("--for", dest="run_for", type=duration, metavar="TIME", help="watch no longer than that")
     arguments.add_argument("--no-serve", action="store_true", help="something else serves the repository")
     arguments.add_argument("--http-port", type=int, metavar="PORT", help="serve over HTTP, too; 0: any that is free")

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from fleet.commands.common import add_json
-from fleet.repository import Repository, open_repository
+from fleet.repository import Repository, expiry_sentence, open_repository
 
 
 def add_repository(arguments: argparse.ArgumentParser) -> None:
@@ -36,9 +36,8 @@ def opened(options: argparse.Namespace) -> Iterator[Repository]:
 
 
 def warn_of_expiry(repository: Repository) -> None:
-    for expiry in repository.expiries():
-        if sentence := expiry.sentence:
-            print(f"warning: {sentence.replace('REPO', str(repository.folder))}", file=sys.stderr)
+    if sentence := expiry_sentence(repository.folder, repository.expiries()):
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def answer(options: argparse.Namespace, text: str, **members: object) -> None:

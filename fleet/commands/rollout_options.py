@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 
 from edge_agent.rollouts import Rollout
@@ -47,37 +46,3 @@ def run_change(
         woken=woken,
     )
     return 0
-
-
-def share(least_open: bool) -> Callable[[str], float]:
-    """0 to 1; ``least_open``: without 0; for argparse."""
-
-    def parse(text: str) -> float:
-        value = _number(text)
-        if not 0 <= value <= 1 or (least_open and value == 0):
-            raise argparse.ArgumentTypeError(f"{text}: expected {'above 0' if least_open else '0'}, at most 1")
-        return value
-
-    return parse
-
-
-def count(text: str) -> int:
-    """0 or more; for argparse."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def percent(text: str) -> float:
-    """Above 0, at most 100; for argparse."""
-    value = _number(text.removesuffix("%"))
-    if not 0 < value <= 100:
-        raise argparse.ArgumentTypeError(f"{text}: expected above 0, at most 100")
-    return value

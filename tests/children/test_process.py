@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from edge_agent.children import process
-from edge_agent.children.process import ERR_BYTES_MOST, OUT_BYTES_MOST, Ears, Ended, spawn, wait
+from edge_agent.children.process import ERR_BYTES_MOST, OUT_BYTES_MOST, Ears, Ended, end_child, spawn, wait
 from edge_agent.children.shadow import _line
 from edge_agent.children.verify import _died
 from edge_agent.errors import UpdateError
+from edge_agent.io.priority import BEHIND
 from edge_agent.rollouts import Reason
+from tests.simulators.waiting import wait_for
 
 ODD = "tests.simulators.odd_child"
 
@@ -33,6 +39,41 @@ def test_a_child_that_ignores_its_end_is_made_to_end(kind: str, monkeypatch: pyt
         wait(child, 0.4)
     assert (caught.value.reason, caught.value.final) == (Reason.TIMEOUT, True)
     assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_a_child_runs_behind_everybody_else_from_its_first_moment() -> None:
+    child = spawn(ODD, "stays")
+    try:
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == BEHIND
+    finally:
+        end_child(child)
+
+
+def test_a_child_that_ignores_its_end_ends_with_the_process_that_started_it() -> None:
+    program = (
+        f"import time; from edge_agent.children.process import spawn; print(spawn({ODD!r}, 'stays').pid, flush=True)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", f"{program}; time.sleep(600)"], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        wait_for(lambda: "odd_child" in command_of(child), "the child runs")
+        parent.kill()
+        wait_for(lambda: not command_of(child), "the child is gone")
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+        if command_of(child):
+            os.kill(child, signal.SIGKILL)
+
+
+def command_of(pid: int) -> str:
+    """Empty when it is dead, also where nobody has reaped it."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def test_where_no_process_can_be_started_the_world_is_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from edge_agent.assembly import load_model
 from edge_agent.children.requirements import Requirements, requirements_of
 from edge_agent.children.shadow import ShadowChild, live_of
 from edge_agent.core.rollout_steps import Failed, Shadowed
+from edge_agent.errors import UpdateError
 from edge_agent.io.clock import SystemClock
 from edge_agent.loading import load_configuration, model_request
 from edge_agent.rollouts import Reason, Release
@@ -206,3 +208,32 @@ def test_after_the_stop_nothing_is_reported_and_no_process_is_left(observe: Star
     assert not Path(f"/proc/{pid}").exists()
     assert observed.reports == reports
     assert not any(isinstance(report, Failed) for report in reports)
+
+
+def test_where_no_descriptor_is_left_on_the_way_the_world_is_at_fault_and_nothing_stays(
+    tmp_path: Path, live: Engine, requirements: Requirements
+) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(MODEL.read_bytes())
+    limits, before, failures = resource.getrlimit(resource.RLIMIT_NOFILE), descriptors(), 0
+    for more in range(30):
+        free = [number for number in range(len(before) + more + 1) if number not in before][: more + 1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], limits[1]))
+        try:
+            shadow = ShadowChild(path, requirements, live_of(live), lambda _: None, SystemClock())
+        except UpdateError as error:
+            failures += 1
+            assert (error.reason, error.final) == (Reason.CRASHED, False)
+        else:
+            shadow.stop()
+            break
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert descriptors() == before
+        assert not Path("/proc/thread-self/children").read_text()
+    assert failures > 3
+    assert descriptors() == before
+
+
+def descriptors() -> set[int]:
+    return {number for number in range(1024) if Path(f"/proc/self/fd/{number}").exists()}

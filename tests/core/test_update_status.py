@@ -40,6 +40,7 @@ def test_at_rest_it_says_what_runs_and_how_the_last_update_ended() -> None:
         state=UpdateState.IDLE,
         device=DeviceState(models={"hall": held}, last=last),
         check=CheckResult(WALL_NS, False, Reason.METADATA_EXPIRED, "expired"),
+        refusals={"r7": Reason.PROFILE, "r5": Reason.LATENCY},
         held_until_ns=WALL_NS,
     )
     assert msgspec.json.decode(status_body(status, "cam", "boot")) == {
@@ -75,6 +76,7 @@ def test_at_rest_it_says_what_runs_and_how_the_last_update_ended() -> None:
             "time": TIME,
         },
         "check": {"time": TIME, "ok": False, "reason": "metadata_expired", "detail": "expired"},
+        "refused": {"r5": "latency", "r7": "profile"},
         "held_until": TIME,
     }
 

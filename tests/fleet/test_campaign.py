@@ -121,6 +121,13 @@ def test_what_failed_stays_failed_when_the_device_has_gone_on_to_another_model()
     assert followed.count(Phase.FAILED) == 1
 
 
+def test_what_was_refused_is_known_also_when_another_update_has_ended_since() -> None:
+    others = last("rolled_back", "operator", "another")
+    followed = campaign(a=status(last=others, refused={"hall-2-2": "golden", "another": "operator"}))
+    assert [(standing.phase, standing.reason) for standing in followed.standings] == [(Phase.FAILED, "golden")]
+    assert campaign(a=status(last=others, refused={"hall-2-2": "profile"})).count(Phase.LEFT_OUT) == 1
+
+
 GOOD, BAD, TRIED = status(**running("hall-2-2")), status(last=last("rejected", "hash")), status(rollout="hall-2-2")
 
 

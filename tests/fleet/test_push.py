@@ -14,6 +14,7 @@ from edge_agent.io.fetch import create_source
 from edge_agent.ports import Source
 from edge_agent.rollouts import Reason
 from fleet.commands import push
+from fleet.releases import find_release
 from fleet.repository import read_repository
 from fleet.rollout_book import RolloutBook
 from tests.fleet.repository_world import NOW
@@ -107,6 +108,21 @@ def test_a_second_push_uses_what_is_there_and_tells_of_a_failure(
         ("conveyor-1.1.0-1", "active"),
         ("conveyor-2.0.0-2", "stopped"),
     ]
+
+
+def test_a_push_takes_the_terms_of_a_rollout_and_the_boards_of_a_release(
+    broker: Mosquitto, home: Path, model: Path
+) -> None:
+    terms = ["--share", "0.25", "--window", "02:00-05:00", "--not-before", "2027-01-01T02:00:00+02:00"]
+    terms += ["--shadow", "30m", "--agreement", "0.9", "--percent", "50", "--profiles", "generic-x86"]
+    assert Pushing(broker, model, "--to", "all", "--repository", "mine", "--for", "100ms", *terms).ended() == 1
+    repository = read_repository(Path("mine"), NOW)
+    (rollout,) = RolloutBook(repository).channel().rollouts
+    assert (rollout.share, rollout.window, rollout.not_before) == (0.25, "02:00-05:00", "2027-01-01T00:00:00Z")
+    assert (rollout.shadow_s, rollout.agreement, rollout.percent) == (1800.0, 0.9, 50.0)
+    assert find_release(repository, "conveyor").profiles == ("generic-x86",)
+    with pytest.raises(ConfigError, match="give --shadow"):
+        push.main([str(model), "--to", "all", "--agreement", "0.9"])
 
 
 def test_nothing_is_made_for_a_model_that_no_device_would_take(home: Path, model: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from edge_agent.errors import ConfigError, StorageError
 from edge_agent.rollouts import Audience, Reason
 from fleet.releases import find_release, publish
-from fleet.repository import open_repository, read_repository
+from fleet.repository import expiry_sentence, open_repository, read_repository
 from fleet.rollout_book import RolloutBook, audience
 from tests.fleet.repository_world import NOW, Device, Operator, days, model
 
@@ -324,11 +324,11 @@ def test_what_expires_soon_is_said_and_what_is_signed_lasts_anew(tmp_path: Path)
     operator.now = NOW + days(11)
     with operator.opened() as repository:
         (due,) = [expiry for expiry in repository.expiries() if expiry.due]
-    assert due.role == "timestamp" and "expires 2027-03-15" in due.sentence
+    assert due.role == "timestamp" and "expires 2027-03-15" in expiry_sentence(operator.folder, [due])
     late = operator.now = NOW + days(20)
     assert device.refused(at=late) is Reason.METADATA_EXPIRED
     with operator.opened() as repository:
-        assert "timestamp expired 2027-03-15" in " ".join(expiry.sentence for expiry in repository.expiries())
+        assert "timestamp expired 2027-03-15" in expiry_sentence(operator.folder, repository.expiries())
     operator.publish("1.0.0")
     device.check(at=late)
     with operator.opened() as repository:

@@ -79,13 +79,15 @@ def test_init_says_what_devices_need_and_which_keys_belong_offline(tmp_path: Pat
 
 
 def test_a_model_is_examined_named_by_its_card_and_signed(repo: Path, tmp_path: Path, run: Run) -> None:
-    found = json.loads(run("publish", repo, MODEL, "--p95-ms", 9000, "--profiles", "pi-5,x86", "--json"))
+    conditions = ("--p95-ms", 9000, "--profiles", "raspberry-pi-5,generic-x86")
+    found = json.loads(run("publish", repo, MODEL, *conditions, "--json"))
     assert found["evidence"]["golden_samples"] == 5
     assert (found["name"], found["seq"], found["new"]) == ("conveyor", 1, True)
     device = Device(tmp_path / "device", repo, (repo / "metadata/1.root.json").read_bytes())
     release, content = device.fetch(found["target"], at=datetime.now(timezone.utc))
     assert content == MODEL.read_bytes()
-    assert (release.version, release.profiles, release.p95_ms) == (found["version"], ("pi-5", "x86"), 9000.0)
+    assert (release.version, release.p95_ms) == (found["version"], 9000.0)
+    assert release.profiles == ("raspberry-pi-5", "generic-x86")
 
 
 def test_a_model_that_no_device_would_take_is_not_signed(repo: Path, tmp_path: Path, fails: Run) -> None:
@@ -104,6 +106,9 @@ def test_a_model_that_no_device_would_take_is_not_signed(repo: Path, tmp_path: P
         (("--version", "../x"), "version '../x'"),
         (("--p95-ms", "0"), "above 0"),
         (("--keys", "/nowhere"), "no such folder"),
+        (("--profiles", "generic-x86,raspbery-pi-5"), 'did you mean "raspberry-pi-5"?'),
+        (("--profiles", "generic-x86,"), "no such profile"),
+        (("--vers", "2"), "unrecognized arguments"),
     ],
 )
 def test_what_publish_does_not_take(repo: Path, fails: Run, arguments: tuple[str, ...], says: str) -> None:
@@ -194,6 +199,21 @@ def test_keys_are_listed_rotated_revoked_and_refreshed(tmp_path: Path, run: Run,
     assert "expected root, targets" in fails("keys", "refresh", repo, "roots")
 
 
+def test_short_forms_of_options_are_refused(repo: Path, fails: Run) -> None:
+    """They would mean something else with the next option that begins like them."""
+    assert "unrecognized arguments: --js" in fails("keys", "list", repo, "--js")
+    assert "unrecognized arguments: --mqtt" in fails("status", repo, "--mqtt-p", 1883)
+
+
+def test_init_never_touches_what_is_there(repo: Path, tmp_path: Path, fails: Run) -> None:
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert "is a repository already; nothing was changed" in fails("init", repo)
+    (repo / "metadata").rename(tmp_path / "elsewhere")
+    assert "has keys or settings of a repository" in fails("init", repo, "--preset", "fleet")
+    (tmp_path / "elsewhere").rename(repo / "metadata")
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
 def test_the_one_key_of_a_bench_is_told_to_sign_for_others_until_all_are_rotated(repo: Path, run: Run) -> None:
     assert "still signs for root, targets, rollouts, snapshot, timestamp" in run("keys", "rotate", repo, "models")
     assert "still signs" not in run("keys", "rotate", repo, "all")
@@ -210,3 +230,16 @@ def test_a_signature_that_expires_soon_is_warned_of_by_every_command(
     for command in (("keys", "list", filled), ("rollout", filled, "hall", "--to", "all"), ("pause", filled, "hall")):
         assert main([str(argument) for argument in command]) == 0
         assert f"keys refresh {filled} targets" in capsys.readouterr().err
+
+
+def test_all_that_expires_soon_is_one_warning(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = filled.with_name("repo.private") / "fleet.toml"
+    settings.write_text(settings.read_text().replace("= 365", "= 1"))
+    assert main(["keys", "refresh", str(filled)]) == 0
+    settings.write_text(settings.read_text().replace("= 1\n", "= 365\n"))
+    capsys.readouterr()
+    assert main(["keys", "list", str(filled)]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    roles = ("root", "targets", "rollouts", "models", "snapshot", "timestamp")
+    assert line.startswith(f"warning: {', '.join(roles)} expires ")
+    assert f"edge-fleet keys refresh {filled} {' '.join(roles)}, else devices take no updates" in line

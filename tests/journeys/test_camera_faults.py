@@ -160,7 +160,10 @@ def test_after_all_of_that_every_frame_is_accounted_for(site: Site) -> None:
         assert 0 <= under_way <= 3
         seen = [item["frame_seq"] for item in site.predictions(name)]
         assert all(earlier < later for earlier, later in pairwise(seen))
-        assert len(site.told("camera_lost", name)) == len(site.told("camera_back", name))
+        wait_for(
+            lambda camera=name: len(site.told("camera_lost", camera)) == len(site.told("camera_back", camera)),
+            "as many returns as losses",
+        )
 
 
 def test_cameras_that_hang_for_longer_than_anybody_waits_do_not_hold_up_the_end(tmp_path: Path) -> None:

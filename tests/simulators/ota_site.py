@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ LONG_S = 120.0  # for a whole update on a busy machine
 
 
 class OtaSite:
-    """``update``: further lines of [update]; ``repository``: the value of that key, None for the folder itself;
-    ``rest``: pipeline, model and what they need, in place of the example's."""
+    """``update``: further lines of [update]; ``camera``: of its table; ``repository``: the value of that key, None for
+    the folder itself; ``rest``: pipeline, model and what they need, in place of the example's."""
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class OtaSite:
         start: Callable[..., Daemon],
         *update: str,
         fps: int = FPS,
+        camera: Sequence[str] = (),
         repository: str | None = None,
         rest: str | None = None,
     ) -> None:
@@ -42,7 +43,8 @@ class OtaSite:
         self.root = folder / "root.json"
         self.root.write_bytes(self.repository.root_bytes)
         self.update_folder = folder / "update"
-        self._parts = head(self.broker.port) + belt(fps) + (machine() + inspect() + MODEL if rest is None else rest)
+        rest = machine() + inspect() + MODEL if rest is None else rest
+        self._parts = head(self.broker.port) + belt(fps, *camera) + rest
         self.configuration = self.configured(*update, repository=repository)
         self._start = start
         self._rollouts: list[Rollout] = []

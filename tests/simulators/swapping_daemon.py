@@ -50,7 +50,7 @@ class Ticker(threading.Thread):
 
 
 def numbered(loaded: LoadedConfig, name: str, number: int) -> LoadedModel:
-    model = load_model(model_request(loaded, name))
+    model = load_model(model_request(loaded, name, behind=True))
     model.engine.warm_up()
     identity = model.engine.identity
     model.engine.identity = ModelIdentity(identity.name, str(number), identity.sha256)

@@ -49,7 +49,6 @@ from edge_agent.rollouts import (
     Release,
     Rollout,
     Slot,
-    UpdateState,
 )
 
 SECOND = 10**9
@@ -83,9 +82,9 @@ class World:
         self.rollouts: list[Rollout] = []
         self.releases: dict[str, Release] = {}
         self.natures: dict[str, Nature] = {}
-        self.loads: Counter[tuple[str, str]] = Counter()  # (hash, rollout) -> swaps not given back by a clean stop
+        self.loads: Counter[tuple[str, str]] = Counter()  # (hash, rollout) -> swaps in its trial, less clean stops
         self.verified: set[str] = set()  # in this process
-        self.left: set[tuple[str, str]] = set()  # rolled back, and on the disk
+        self.left: set[tuple[str, str]] = set()  # given up, and on the disk
         self.floors: Counter[str] = Counter()
         self.told: list[Tell] = []
         self.cut: int | None = None  # the process dies before so many more actions
@@ -239,6 +238,7 @@ class World:
             self.shadow = None
         elif isinstance(action, Settle):
             assert self.on_trial is not None
+            self.loads[_key(self.on_trial)] = 0
             self.running[action.model], self.on_trial = self.on_trial.release.sha256, None
         elif isinstance(action, Collect):
             assert keep(self.disk) <= action.keep, "what the disk's state names is never deleted"
@@ -251,7 +251,7 @@ class World:
         trial = self.disk.trial
         assert trial is not None and trial.candidate == candidate and trial.starts >= 1, "counted before it is loaded"
         assert candidate.release.sha256 in self.slots
-        assert _key(candidate) not in self.left, "rolled back under this rollout before"
+        assert _key(candidate) not in self.left, "given up under this rollout before"
         self.loads[_key(candidate)] += 1
         assert self.loads[_key(candidate)] <= boot.STARTS_MOST
         if self._nature(candidate) is Nature.DEADLY:
@@ -298,9 +298,7 @@ class World:
         for name, held in state.models.items():
             assert held.floor >= self.floors[name], "a floor never falls"
             self.floors[name] = held.floor
-        last = state.last
-        if last is not None and last.state is UpdateState.ROLLED_BACK:
-            self.left.add((last.sha256, last.rollout))
+        self.left |= {(bad.sha256, bad.rollout) for bad in state.bad}
         self.disk = state
         return True
 

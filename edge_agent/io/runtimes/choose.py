@@ -57,8 +57,8 @@ class _Candidate(NamedTuple):
 class Choice:
     """A choice under way: the first probe starts at once, so that its time can be used for other things.
 
-    ``cache_dir`` None: every back-end is probed. Raises ConfigError for a name that is no back-end, and where no
-    TFLite runtime is installed.
+    ``cache_dir`` None: every back-end is probed. ``behind``: other models run meanwhile, and come first. Raises
+    ConfigError for a name that is no back-end, and where no TFLite runtime is installed.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Choice:
         external: Mapping[str, DelegateConfig],
         cache_dir: Path | None = None,
         library: LibraryName | None = None,
+        behind: bool = False,
     ) -> None:
         if not order:
             raise ConfigError('no back-end is declared in "delegates"; "xnnpack" and "cpu" need no accelerator')
@@ -79,6 +80,7 @@ class Choice:
         self._threads = threads
         self._external = external
         self._library: LibraryName | None = library
+        self._behind = behind
         self._runtime = load_library(library).version
         self._cache = ProbeCache(cache_dir)
         self._tried: list[tuple[str, str]] = []
@@ -137,6 +139,7 @@ class Choice:
             threads=self._threads,
             external=self._external,
             library=self._library,
+            behind=self._behind,
         )
         return candidate, probe.start()
 

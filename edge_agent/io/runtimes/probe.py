@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent import limits
 from edge_agent.errors import DeviceError
+from edge_agent.io.priority import put_behind
 from edge_agent.io.runtimes import backend, backends, plugins_of
 from edge_agent.io.runtimes.litert import LibraryName, one_line
 from edge_agent.io.runtimes.probe_child import ProbeResult
@@ -33,7 +34,9 @@ _WHY_MODEL = "the model is damaged, or breaks this runtime"
 
 
 class Probe:
-    """A child process that tries one back-end. ``start`` returns at once, ``result`` waits for the verdict."""
+    """A child process that tries one back-end. ``start`` returns at once, ``result`` waits for the verdict.
+
+    ``behind``: other models run meanwhile, and come first."""
 
     def __init__(
         self,
@@ -43,12 +46,15 @@ class Probe:
         threads: int,
         external: Mapping[str, DelegateConfig],
         library: LibraryName | None = None,
+        behind: bool = False,
     ) -> None:
         plugins = {name: plugin.absolute() for name, plugin in plugins_of(external).items()}
         self._plugin = backend(delegate, backends(plugins)).plugin  # a wrong name fails here, not in the child
         self._model = model
+        self._behind = behind
         self._request = json.dumps(
             {
+                "parent": os.getpid(),
                 "delegate": delegate,
                 "threads": threads,
                 "library": library,
@@ -68,6 +74,8 @@ class Probe:
                 os.close(model)
         except OSError as error:
             raise DeviceError(f"the back-end can't be probed: {error}") from error
+        if self._behind:
+            put_behind(self._child.pid)
         return self
 
     def result(self, timeout_s: float = limits.PROBE_TIMEOUT_S) -> ProbeResult:

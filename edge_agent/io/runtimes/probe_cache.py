@@ -83,6 +83,7 @@ class ProbeCache:
         if self._path is None:
             return
         with suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # as XDG wants it for a first cache
             _replace(self._path, msgspec.json.encode(_Content(entries[-_ENTRIES_MOST:])))
 
 

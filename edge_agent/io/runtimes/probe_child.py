@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from edge_agent import limits
 from edge_agent.errors import DeviceError, EdgeAgentError, ModelError
+from edge_agent.io.parent import end_with
 from edge_agent.io.runtimes import backend, backends
 from edge_agent.io.runtimes.external import Plugin, check
 from edge_agent.io.runtimes.litert import LibraryName, LiteRtRuntime, one_line
@@ -61,10 +60,10 @@ def _run(runtime: LiteRtRuntime) -> None:
 
 def main() -> None:
     """Answers on the standard output that it was given; what a library prints there goes to standard error."""
-    signal.alarm(int(2 * limits.PROBE_TIMEOUT_S))  # a parent that was killed leaves no hanging child behind
     answer = os.dup(1)
     os.dup2(2, 1)
     request: dict[str, Any] = json.loads(sys.argv[1])
+    end_with(request.pop("parent"))
     request["plugins"] = {name: Plugin(*fields) for name, fields in request["plugins"].items()}
     result = attempt(sys.stdin.buffer.read(), **request)
     os.write(answer, json.dumps(result._asdict()).encode())

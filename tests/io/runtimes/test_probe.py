@@ -1,6 +1,10 @@
 """A back-end tried in a child: whatever happens there, one verdict of one line comes back."""
 
 import importlib
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +13,11 @@ from hypothesis import strategies as st
 
 from edge_agent.config.schema import DelegateConfig
 from edge_agent.errors import ConfigError, DeviceError
+from edge_agent.io.priority import BEHIND
 from edge_agent.io.runtimes import create
 from edge_agent.io.runtimes.probe import Probe
 from tests.io.runtimes.real_models import CLASSIFIER, COMPILED
+from tests.simulators.waiting import wait_for
 
 PATIENCE_S = 60  # for a child that will answer; a busy machine may take long to start it
 
@@ -82,12 +88,41 @@ def test_a_delegate_that_never_answers_is_stopped(model, npu):
     assert probe.result() == result
 
 
+def test_a_probe_that_hangs_ends_with_the_process_that_started_it(model, npu, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model(CLASSIFIER))
+    external = npu("hang")
+    program = (
+        "import pickle, sys, time; from edge_agent.io.runtimes.probe import Probe; path, external = pickle.load("
+        "sys.stdin.buffer); print(Probe(path, 'npu', threads=1, external=external).start()._child.pid, flush=True);"
+        "time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    parent.stdin.write(pickle.dumps((path, external)))
+    parent.stdin.close()
+    child = Path(f"/proc/{int(parent.stdout.readline())}/cmdline")
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_for(lambda: not child.exists() or not child.read_bytes(), "the probe is gone")
+
+
 def test_a_probe_that_nobody_waits_for_can_be_cancelled(model, npu):
     probe = Probe(model(CLASSIFIER), "npu", threads=1, external=npu("hang")).start()
     child = probe._child.pid
     probe.cancel()
     probe.cancel()
     assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_probe_lets_models_that_run_come_first_where_it_is_told_to(model, npu, behind):
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    probe = Probe(model(CLASSIFIER), "npu", threads=1, external=npu("hang"), behind=behind).start()
+    try:
+        assert os.getpriority(os.PRIO_PROCESS, probe._child.pid) == (BEHIND if behind else own)
+    finally:
+        probe.cancel()
 
 
 def test_probes_run_beside_each_other(model):

@@ -15,9 +15,10 @@ PLUGIN = Plugin("libnpu.so.1", {"device": "usb"})
 
 
 def test_what_was_remembered_is_known_to_the_next_process(tmp_path):
-    assert ProbeCache(tmp_path).library_of(KEY) is None
-    ProbeCache(tmp_path).remember(KEY, "")
-    assert ProbeCache(tmp_path).library_of(KEY) == ""
+    folder = tmp_path / "cache" / "edge-agent"  # nobody has made it yet
+    assert ProbeCache(folder).library_of(KEY) is None
+    ProbeCache(folder).remember(KEY, "")
+    assert ProbeCache(folder).library_of(KEY) == ""
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_damaged_file_is_as_good_as_none_and_is_replaced(tmp_path, content):
 def test_a_folder_that_can_not_be_written_costs_only_the_memory(tmp_path):
     file_in_its_place = tmp_path / "state"
     file_in_its_place.touch()
-    for cache in (ProbeCache(file_in_its_place), ProbeCache(tmp_path / "absent"), ProbeCache(None)):
+    for cache in (ProbeCache(file_in_its_place), ProbeCache(file_in_its_place / "below"), ProbeCache(None)):
         cache.remember(KEY, "")
         cache.forget(KEY)
         assert cache.library_of(KEY) is None
