@@ -33,6 +33,8 @@ model = "m"
 [model.m]
 path = "{model}"
 threads = 1
+[drift]
+enabled = {drift}
 """
 
 
@@ -65,15 +67,17 @@ class Run:
         return median(self.preprocess_ms)
 
 
-def run(folder: Path, port: int, video: Path, model: Path, pace: str, frames: int) -> Run:
+def run(folder: Path, port: int, video: Path, model: Path, pace: str, frames: int, drift: bool = True) -> Run:
     """Start the daemon, measure its rate over at least ``frames`` acknowledged predictions, look at some, stop it.
+    ``drift``: whether it watches for drift and data quality, as it does unless told otherwise.
 
     The rate is measured from the daemon's own statistics while nobody subscribes to the predictions, as nobody does to
     what the hand-written loops publish; the stages' latencies from the predictions of a second phase.
     """
     watcher = Watcher(port)
     configuration = folder / "agent.toml"
-    configuration.write_text(CONFIGURATION.format(port=port, video=video, model=model, pace=pace))
+    said = {"port": port, "video": video, "model": model, "pace": pace, "drift": str(drift).lower()}
+    configuration.write_text(CONFIGURATION.format(**said))
     started = time.perf_counter()
     daemon = Daemon(configuration, {})
     try:

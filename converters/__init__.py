@@ -21,6 +21,7 @@ _STEPS = {
     "embed": "converters.embedding",
     "choose_golden": "converters.golden",
     "check_golden": "converters.golden",
+    "make_baseline": "converters.baseline",
     "open_dataset": "converters.datasets",
     "DeviceModel": "converters.device_model",
     "load_device_model": "converters.device_model",

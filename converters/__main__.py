@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "inputs, outputs, quantisation, ops, where they would run, size by layer",
     "card": "write, edit and validate the card",
     "golden": "put golden samples into a model, or check them on this machine",
+    "baseline": "put in what the data looks like, for the device to notice drift",
     "embed": "put files into a model, or take them out",
     "edgetpu": "what the Edge TPU would take, and its compiler where it is installed",
     "onnx": "an ONNX file for the ONNX Runtime back-end (torch, ONNX)",

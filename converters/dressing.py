@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from converters.card_file import card_builtins
 from converters.device_model import DeviceModel
+from converters.drift_facts import require_fit
 from converters.golden import GoldenSet, choose_golden, golden_bytes
 from converters.progress import Progress, Silent
 from converters.records import Dataset, FloatModel, Quantized
@@ -35,10 +36,15 @@ from edge_agent.core.card_schema import (
 from edge_agent.core.model_card import ResolvedCard, checked_card
 from edge_agent.errors import ModelError
 from edge_agent.io.model_file import parse_model
+from edge_agent.monitoring import REFERENCE_MEMBER
 
 if TYPE_CHECKING:  # the workbench imports much that editing a card does not need
     from converters.workbench import Workbench
 
+DROPPED = (
+    "note: the source's drift reference is of other arithmetic and does not go into the new file: make one with "
+    "`edge-convert baseline`"
+)
 PACKAGES = ("edge-agent-runtime", "ai-edge-quantizer", "ai-edge-litert", "numpy", "opencv-python-headless")
 
 
@@ -56,6 +62,8 @@ def finish(
     own = bench.card.get("provenance", {})
     notes = {**own, "conversion": provenance(bench.source, quantized, bench.dataset, technique)}
     card = replace(card, provenance=notes, golden=msgspec.convert(bench.card.get("golden"), Golden | None))
+    if REFERENCE_MEMBER in bench.float_model.file.members:
+        bench.progress.say(DROPPED)
     labels = _label_members(bench.float_model.card)
     description = str(own.get("description", ""))
     return dress(quantized.content, card, labels, description, bench.dataset, bench.progress)
@@ -67,11 +75,12 @@ def redress(
     """The file of ``model`` written anew: its card as resolved (``said`` was laid over it when it was opened), metadata
     to match, golden samples from ``dataset`` or those it has. Every other member stays.
 
-    Raises ModelError where what it carries could not be read and would be lost.
+    Raises ModelError where what it carries could not be read and would be lost, or no longer fits.
     """
     file = model.file
     if file.notes:
         raise ModelError(f"{file.path}: {'; '.join(file.notes)}; writing it anew would lose that: mend the file first")
+    require_fit(file.members, model.card, model.outputs)
     own = said or checked_card(file.card or {}, file.path)
     card = replace(
         complete_card(model.card), provenance=own.provenance, golden=None if dataset is not None else own.golden

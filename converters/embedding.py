@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
+from converters.drift_facts import require_fit
+from converters.inspected_file import card_facts, port_specs
 from converters.tflite.archive import bare_model, with_members
+from converters.tflite.graph import read_graph
 from edge_agent.core.card_schema import CARD_MEMBER, GOLDEN_MEMBER
 from edge_agent.errors import ConfigError, ModelError
 from edge_agent.io.model_file import MEMBER_BYTES_MOST, MEMBERS_MOST, parse_model, read_model
+from edge_agent.io.runtimes.choose import CPU_MEMBER
+from edge_agent.monitoring import REFERENCE_MEMBER
+from edge_agent.records import ModelFile
 
-DRIFT_MEMBER = "edge-agent/drift.json"
-CPU_MEMBER = "edge-agent/cpu.tflite"
 # These say something about the model's tensors: their own commands check that it is true.
 _OWN_COMMAND = {CARD_MEMBER: "edge-convert card edit", GOLDEN_MEMBER: "edge-convert golden"}
 
@@ -41,7 +44,8 @@ def embed(path: Path, files: Mapping[str, bytes], remove: Collection[str] = ()) 
             f"{MEMBER_BYTES_MOST // 2**20} MiB in a model"
         )
     whole = with_members(bare_model(file.content), members)
-    parse_model(whole, path)
+    if REFERENCE_MEMBER in members:
+        _check_reference(parse_model(whole, path))
     return whole
 
 
@@ -54,12 +58,12 @@ def _check_name(name: str) -> None:
 
 
 def _check_content(name: str, content: bytes) -> None:
-    if name == DRIFT_MEMBER:
-        try:
-            reference = json.loads(content)
-        except ValueError as error:
-            raise ConfigError(f"{name}: not JSON: {error}") from None
-        if not isinstance(reference, dict) or "schema" not in reference:
-            raise ConfigError(f'{name}: expected an object with "schema"')
     if name == CPU_MEMBER and parse_model(content, Path(name)).compiled_for_edgetpu:
         raise ConfigError(f"{name}: compiled for the Edge TPU; the build for the CPU belongs here")
+
+
+def _check_reference(file: ModelFile) -> None:
+    """A drift reference must be of this model."""
+    graph = read_graph(file.content)
+    card, _ = card_facts(file, graph)
+    require_fit(file.members, card, port_specs(graph)[1])

@@ -88,7 +88,7 @@ def card_facts(file: ModelFile, graph: Graph, problem: str = "") -> tuple[Resolv
     if problem:
         return None, CardFacts(present, error=problem)
     try:
-        resolved = resolve(file, *_specs(graph), None, where="a card", read_text=_no_text)
+        resolved = resolve(file, *port_specs(graph), None, where="a card", read_text=_no_text)
     except (ConfigError, ModelError) as error:
         provenance = (raw or {}).get("provenance", {})
         return None, CardFacts(
@@ -156,7 +156,7 @@ def port_shape(graph: Graph, index: int) -> tuple[int, ...] | None:
     return _POSTPROCESS_SHAPES[place] if known else None
 
 
-def _specs(graph: Graph) -> tuple[list[TensorSpec], list[TensorSpec]]:
+def port_specs(graph: Graph) -> tuple[list[TensorSpec], list[TensorSpec]]:
     """Inputs and outputs as the runtime would describe them."""
     inputs, outputs = (
         [_spec(name, graph.main.tensors[index], port_shape(graph, index)) for index, name in side.items()]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from converters.drift_facts import ReferenceFacts, reference_facts
 from converters.inspected_file import (
     CardFacts,
     Member,
@@ -14,6 +15,7 @@ from converters.inspected_file import (
     metadata_facts,
     open_file,
     port_shape,
+    port_specs,
 )
 from converters.tflite.arithmetic import FloatOp, activation_type, arithmetic, weight_type
 from converters.tflite.graph import Graph, read_graph
@@ -28,7 +30,6 @@ from edge_agent.core.model_card import ResolvedCard
 from edge_agent.io.runtimes.choose import CPU_MEMBER
 
 SCHEMA = "edge-agent/convert-inspect/1"
-DRIFT_MEMBER = "edge-agent/drift.json"
 
 
 class Port(Struct, frozen=True):
@@ -111,6 +112,7 @@ class Inspection(Struct, frozen=True):
     cpu_build: bool
     golden: bool
     drift_reference: bool
+    drift: ReferenceFacts | None
     back_ends: tuple[BackEnd, ...]
 
 
@@ -123,6 +125,7 @@ def inspect(path: Path, *, measure: bool = True) -> Inspection:
     roles = _roles(resolved)
     numbers, costs = arithmetic(graph), op_costs(graph.main)
     names = {member.name for member in opened.members}
+    drift = reference_facts(opened.file.members, resolved, port_specs(graph)[1])
     return Inspection(
         schema=SCHEMA,
         path=str(path),
@@ -149,7 +152,8 @@ def inspect(path: Path, *, measure: bool = True) -> Inspection:
         compiled_for_edgetpu=graph.compiled_for_edgetpu,
         cpu_build=CPU_MEMBER in names,
         golden=GOLDEN_MEMBER in names,
-        drift_reference=DRIFT_MEMBER in names,
+        drift_reference=drift is not None,
+        drift=drift,
         back_ends=_back_ends(graph, measure),
     )
 

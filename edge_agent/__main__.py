@@ -13,8 +13,10 @@ COMMANDS = {
     "doctor": "say what this machine has and what would be used, and how to mend what is missing",
     "predict": "run one sample through a model",
     "bench": "compare the bare interpreter with the whole path",
+    "drift": "show what was found of drift, data quality and labels",
     "ledger": "show what waits on the disk, and what became of everything, run by run",
     "models": "models over the air: list, pin, roll back, verify, install from a folder",
+    "samples": "list what was kept for labelling and retraining, and export it",
     "watch": "subscribe to the predictions and print them",
 }
 

@@ -55,6 +55,7 @@ from edge_agent.updating.first_load import FirstLoad
 from edge_agent.updating.make import make_updater
 from edge_agent.updating.start import UpdateStart
 from edge_agent.updating.status import refusal_record
+from edge_agent.watching import make_drift
 
 log = logging.getLogger("edge_agent")
 LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -119,6 +120,7 @@ class Agent:
         for sensor in self.config.sensor:
             self._add_sensor(sensor)
         threading.Thread(target=self._end_at_once, name="overdue", daemon=True).start()
+        self._add_drift()
         self._add_updater()
         self._listen_to_signals()
         for commands in (self.topics.set_filter, self.topics.request_filter):
@@ -165,6 +167,9 @@ class Agent:
             *self.parts.pipelines.values(),
         ]:
             worker.join(max(0.0, (end_ns - self.clock.monotonic_ns()) / 1e9))
+        if self.parts.drift is not None:  # nothing more comes: its last words
+            self.parts.drift.close()
+            self.parts.drift.join(limits.STOP_DRIFT_S)
         self.publisher.stop()
         self.publisher.join(limits.STOP_FLUSH_S + limits.STOP_STORE_S + limits.STOP_JOIN_S)
         self.storage.finish()
@@ -222,6 +227,12 @@ class Agent:
         for bell in self.topics.update_bells:
             self.broker.subscribe(bell, lambda _topic, _payload, _retained: updater.bell())
         self.broker.subscribe(self.topics.update_hold, lambda _topic, payload, _retained: updater.hold(payload))
+
+    def _add_drift(self) -> None:
+        drift = self.parts.drift = make_drift(self.parts, self.services)
+        if drift is not None:
+            self.control.requests.update(drift.requests())
+            self.broker.subscribe(self.topics.feedback, drift.feedback)
 
     def _greeting(self) -> list[Record]:
         updater = self.parts.updater

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from edge_agent.config.schema import Config, OutboxConfig, PipelineConfig, SensorConfig
 from edge_agent.core.align import Aligner, Wanted
 from edge_agent.core.card_schema import Feature
+from edge_agent.core.drift.carried import carried
 from edge_agent.core.model_card import resolve
 from edge_agent.core.outbox import Bounds
 from edge_agent.core.physical_units import conversion
@@ -41,8 +42,9 @@ def load_model(request: ModelRequest) -> LoadedModel:
 def finish(loading: Loading) -> LoadedModel:
     """Wait for the back-end, resolve the card. Raises ModelError, DeviceError or ConfigError."""
     request, file, chosen = loading.request, loading.file, loading.choice.result()
+    running = _running(file, chosen)
     card = resolve(
-        _running(file, chosen),
+        running,
         chosen.runtime.inputs,
         chosen.runtime.outputs,
         request.config.card,
@@ -50,7 +52,8 @@ def finish(loading: Loading) -> LoadedModel:
         read_text=lambda name: read_labels(request.folder / name),
     )
     identity = ModelIdentity(card.name or request.name, request.version or card.version or "unversioned", file.sha256)
-    return LoadedModel(Engine(identity, card, chosen.runtime), file, chosen.tried)
+    found = carried(running.members, card, chosen.runtime.outputs)
+    return LoadedModel(Engine(identity, card, chosen.runtime, found), file, chosen.tried)
 
 
 def _running(file: ModelFile, chosen: Chosen) -> ModelFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge_agent import limits
@@ -19,6 +19,10 @@ from edge_agent.reports import Reports
 
 log = logging.getLogger("edge_agent")
 TICK_S = 1.0
+Respond = Callable[[Mapping[str, Any] | None, str | None], None]
+"""Publishes the answer to one request: its data, or what was wrong. From any thread."""
+Request = Callable[[Any, Respond], None]
+"""Given the command's value on the main thread; it returns at once, and the answer may come later."""
 
 
 class Control:
@@ -27,11 +31,14 @@ class Control:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self.reports = Reports(parts)
         self._read = parts.config  # the configuration as last read; parts.config is what the process started with
         self._ignored = {"retained": 0, "expired": 0, "too_large": 0, "too_many": 0}
         self._silent: set[str] = set()  # workers without progress, already reported
-        self._requests: dict[str, Callable[[], dict[str, Any]]] = {"ping": self._ping, "info": self.reports.info}
+        self.requests: dict[str, Request] = {
+            "ping": lambda _, respond: respond(self._ping(), None),
+            "info": lambda _, respond: respond(self.reports.info(), None),
+        }
+        self.reports = Reports(parts, self.requests)
 
     # --- from other threads --------------------------------------------------------------------------------------
 
@@ -109,12 +116,14 @@ class Control:
             self._answer(levels[1], command)
 
     def _answer(self, name: str, command: Command) -> None:
-        handler = self._requests.get(name)
+        def respond(data: Mapping[str, Any] | None, error: str | None) -> None:
+            self._respond(name, response_body(command.transaction, data, error))
+
+        handler = self.requests.get(name)
         if handler is None:
-            known = ", ".join(self._requests)
-            self._respond(name, response_body(command.transaction, None, f"unknown request {name!r}; known: {known}"))
+            respond(None, f"unknown request {name!r}; known: {', '.join(self.requests)}")
         else:
-            self._respond(name, response_body(command.transaction, handler(), None))
+            handler(command.value, respond)
 
     def _set(self, pipeline: str, setting: str, command: Command) -> None:
         try:

@@ -33,12 +33,17 @@ PUBLISH_QUEUE: Final = 64
 # The largest command payload that is looked at: settings are words and numbers.
 COMMAND_BYTES_MOST: Final = 4096
 
+# The largest label that is looked at: its prediction may come along. And labels and requests that wait for a count.
+FEEDBACK_BYTES_MOST: Final = 65536
+FEEDBACK_WAITING_MOST: Final = 1024
+
 # Commands that wait for the main thread; a flood beyond that is counted and ignored.
 COMMANDS_WAITING_MOST: Final = 256
 
 # A clean stop takes at most 5 s, whatever hangs: the workers' end, the broker's last messages, the last commit.
 STOP_FLUSH_S: Final = 2.0
 STOP_STORE_S: Final = 0.8
+STOP_DRIFT_S: Final = 0.5  # beyond what the other workers took: the last report, and what was learnt
 STOP_MOST_S: Final = 4.7
 
 # Threads that do not end by then (a driver that hangs) are left behind: the process ends all the same.

@@ -112,10 +112,21 @@ def outbox_path(loaded: LoadedConfig) -> Path:
     the user's."""
     if loaded.config.outbox.path is not None:
         return loaded.folder / loaded.config.outbox.path
+    return _state_folder(loaded) / OUTBOX_FILE
+
+
+def _state_folder(loaded: LoadedConfig) -> Path:
     if state := os.environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0]) / OUTBOX_FILE
+        return Path(state.split(":")[0])
     folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edge-agent"
-    return folder / (loaded.config.device.id or "") / OUTBOX_FILE  # daemons of one user, told apart by their id
+    return folder / (loaded.config.device.id or "")  # daemons of one user, told apart by their id
+
+
+def drift_folder(loaded: LoadedConfig) -> Path:
+    """Where what was learnt is kept: as configured, else beside the outbox's usual place."""
+    if loaded.config.drift.path is not None:
+        return loaded.folder / loaded.config.drift.path
+    return _state_folder(loaded) / "drift"
 
 
 def cache_folder() -> Path:

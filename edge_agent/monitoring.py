@@ -1,5 +1,5 @@
-"""The nouns of the third journey: what is watched of a pipeline, and what is said of it. Values only; the statistics are
-``core/drift/``'s, docs/drift.md says what they promise. Times named ``mono_ns`` are CLOCK_MONOTONIC, ``wall_ns``
+"""The nouns of the third journey: what is watched of a pipeline, and what is said of it. Values only; the statistics
+are ``core/drift/``'s, docs/drift.md says what they promise. Times named ``mono_ns`` are CLOCK_MONOTONIC, ``wall_ns``
 nanoseconds since 1970 UTC.
 
 A *row* is one observation as numbers: a float64 for each feature, in the order of the binning; NaN where it is missing.
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Literal
+from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
-from edge_agent.records import AlignedReading, Array
+from edge_agent.records import AlignedReading, Array, ModelIdentity
 
 REFERENCE_SCHEMA = "edge-agent/drift-reference/1"
 REFERENCE_MEMBER = "edge-agent/drift.json"  # the name inside the zip that follows the flatbuffer
@@ -90,7 +90,7 @@ class Reference(Struct, frozen=True):
 class Observation(Struct, frozen=True):
     """What is seen of one inference, at most twice a second. ``features`` in the card's units, as the model got them;
     ``readings`` say which of them are no reading. ``image``: the statistics of the model's first picture, in the order
-    of core.drift.picture.NAMES; None where it takes none. ``outputs``: raw tensors; ``decoded``: the payload objects.
+    of core.picture.names_of; None where it takes none. ``outputs``: raw tensors; ``decoded``: the payload objects.
     """
 
     mono_ns: int  # of the frame
@@ -113,7 +113,7 @@ class Moment(Struct, frozen=True):
 class Tally(Struct, frozen=True):
     """Counts over some time; those of two devices, or of two times, with the same binning add up exactly. By feature in
     the order of the binning: ``bins`` (missing last), ``sums`` and ``squares`` of round(value / quantum), ``least`` and
-    ``most`` as such multiples (None: none seen), ``outside`` the range, ``repeated``: bit-identical to the value before.
+    ``most`` as such multiples (None: none seen), ``outside`` the range, ``repeated``: the same as the value before.
     A class feature has zeros and None in all but ``bins``."""
 
     rows: int
@@ -142,8 +142,8 @@ class Learning(Struct, frozen=True):
 
 class FeatureState(Struct, frozen=True):
     """``tier``: what raised the level: ``shape`` (the conformal martingale), ``reference`` (the e-detector against R0),
-    ``baseline`` (against R1), "" while it is ok. Effect sizes are those of the last closed block, None where there is
-    nothing to compare with. ``evidence``: log10 of the feature's own e-value of the fast tier."""
+    ``baseline`` (against R1), "" while it is ok. Effect sizes are means of the latest blocks (half-life 8), None where
+    there is nothing to compare with. ``evidence``: log10 of the feature's own statistic of the fast tier, in days."""
 
     name: str
     level: Level
@@ -157,8 +157,9 @@ class FeatureState(Struct, frozen=True):
 
 
 class DriftView(Struct, frozen=True):
-    """What a monitor says when asked. ``evidence``: log10 of the e-value of the fast tier over all features, and
-    ``threshold`` of info and warning on the same scale."""
+    """What a monitor says when asked. ``evidence``: log10 of the statistic of the fast tier over all features, in days,
+    and ``threshold`` of info and warning on the same scale. An e-value is 10 ** evidence over the days since the
+    baseline was there."""
 
     level: Level
     since_wall_ns: int | None
@@ -176,3 +177,36 @@ class LevelChange(Struct, frozen=True):
     before: Level
     after: Level
     why: str  # a sentence: what, how much, since when, what to look at
+
+
+SampleReason = Literal["random", "uncertain", "unusual", "mislabelled"]
+
+
+class Held(Struct, frozen=True):
+    """A sample that is kept, as its choice needs it. ``rank``: among those kept for the same reason, the lowest goes
+    first; ``wall_ns``: when it was seen."""
+
+    id: str
+    reason: SampleReason
+    rank: float
+    wall_ns: int
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """What is kept of one inference to label it and to train with. ``features``: by the card's name, in ``units``, None
+    where there was no reading; ``tensors``: those that take a picture, the first is the kept one's; ``picture``: name
+    of its file, "" for none; ``labels``: by output, as they came back; ``prediction``: the payload, "{}" where it was
+    not published."""
+
+    schema: Literal["edge-agent/sample/1"] = "edge-agent/sample/1"
+    held: Held
+    pipeline: str
+    time: str  # RFC 3339
+    clock_synced: bool
+    model: ModelIdentity
+    tensors: tuple[str, ...]
+    picture: str = ""
+    features: dict[str, float | None]
+    units: dict[str, str]
+    labels: dict[str, Any] = {}
+    prediction: Raw = Raw(b"{}")

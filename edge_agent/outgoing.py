@@ -23,6 +23,7 @@ class Schema(str, Enum):
     SETTING = "edge-agent/setting/1"
     RESPONSE = "edge-agent/response/1"
     UPDATE = "edge-agent/update-status/1"
+    DRIFT = "edge-agent/drift/1"
 
 
 class Kind(IntEnum):
@@ -94,8 +95,8 @@ class Record(Struct, frozen=True):
 
     @property
     def replaceable(self) -> bool:
-        """Whether a newer one of its topic takes its place. A drift report is retained, and yet all are delivered: their
-        counts add up."""
+        """Whether a newer one of its topic takes its place. A drift report is retained, and yet all are delivered:
+        their counts add up."""
         return self.retain and self.kind is not Kind.DRIFT
 
     @property

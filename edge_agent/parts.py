@@ -15,6 +15,7 @@ from edge_agent.io.systemd import Notifier
 from edge_agent.ports import Clock
 from edge_agent.records import Event
 from edge_agent.stages.capture import CameraWorker
+from edge_agent.stages.drift import DriftWorker
 from edge_agent.stages.pipeline import Pipeline
 from edge_agent.stages.publisher import Publisher
 from edge_agent.stages.results import ResultStage
@@ -46,6 +47,7 @@ class Parts:
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
     cameras: dict[str, CameraWorker] = field(default_factory=dict)
     sensors: dict[str, SensorWorker] = field(default_factory=dict)
+    drift: DriftWorker | None = None  # None: not wanted
     updater: Updater | None = None  # None: its folder can't be used
     failure: BaseException | None = None  # what a worker died of: the process ends, and not in an orderly way
 
@@ -59,4 +61,4 @@ class Parts:
     def workers(self) -> list[Worker]:
         """In the order in which they start: who takes before who gives."""
         givers = (*self.pipelines.values(), *self.sensors.values(), *self.cameras.values(), *self.updaters())
-        return [self.storage, self.publisher, self.upkeep, *givers]
+        return [self.storage, self.publisher, self.upkeep, *([self.drift] if self.drift else []), *givers]

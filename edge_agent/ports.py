@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from edge_agent.monitoring import Held, Sample
 from edge_agent.outgoing import Batch, Committed, Lane, Loaded, Opened, Refusal
 from edge_agent.records import Array, Grab, Pixels, RawSample, RuntimeInfo, TensorSpec
 
@@ -150,6 +151,42 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release connections. Never raises."""
+
+
+class DriftStore(Protocol):
+    """What was learnt of drift, by name. Used by one thread. Every method raises StorageError when the disk fails."""
+
+    def load(self, name: str) -> bytes | None:
+        """As it was saved last; None: never."""
+
+    def save(self, name: str, content: bytes) -> None:
+        """On the disk when it returns, whole or not at all."""
+
+    def set_aside(self, name: str) -> str:
+        """Out of the way, kept for a person to look at. Returns where it lies now."""
+
+
+class SampleStore(Protocol):
+    """Samples of all pipelines under one bound. Used by one thread. Every method raises StorageError when the disk
+    fails."""
+
+    set_aside: int  # damaged samples, since the start
+
+    def held(self, pipeline: str) -> list[Held]:
+        """What is kept of a pipeline, the oldest first. Damaged files are set aside before."""
+
+    def put(self, sample: Sample, pixels: Pixels | None) -> list[str]:
+        """Keep one. Returns the ids, of any pipeline, that had to go: the oldest, and its own where there is no room
+        for it at all."""
+
+    def get(self, name: str) -> Sample | None:
+        """By its id. None: it is not kept (any more)."""
+
+    def replace(self, sample: Sample) -> None:
+        """The same sample with more known of it; its picture stays."""
+
+    def remove(self, name: str) -> None:
+        """One that may have gone already."""
 
 
 class OutboxStore(Protocol):

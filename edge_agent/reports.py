@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import edge_agent
@@ -10,15 +10,16 @@ from edge_agent.core.settings import PARSERS
 from edge_agent.io.board import read_board
 from edge_agent.parts import Parts
 
-REQUESTS = ("ping", "info")
 RATE_WINDOW_NS = 5 * 10**9  # the status line's rate is the mean over at least that long
 
 
 class Reports:
     """Reads the parts; changes nothing."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, requests: Collection[str]) -> None:
+        """``requests``: the names of those that are answered."""
         self._parts = parts
+        self._requests = requests
         self.broker_detail = "connecting"
         self._started_ns = parts.clock.monotonic_ns()
         self._marks: dict[str, tuple[int, int]] = {}
@@ -36,7 +37,7 @@ class Reports:
             "board": {"model": board.model, "arch": board.arch, "cpus": board.cpus, "memory_mb": board.memory_mb},
             "profile": parts.loaded.profile.name,
             "configuration_schema": 1,
-            "capabilities": {"settings": list(PARSERS), "requests": list(REQUESTS)},
+            "capabilities": {"settings": list(PARSERS), "requests": list(self._requests)},
             "pipelines": {name: self._pipeline_info(name) for name in parts.pipelines},
         }
 
@@ -80,6 +81,7 @@ class Reports:
             "outbox": parts.publisher.report(),
             "ledger": parts.publisher.ledger(),
             "commands_ignored": dict(commands_ignored),
+            "drift": None if parts.drift is None else parts.drift.report(),
             **parts.upkeep.report(),
             "crashes": {worker.name: worker.crashes for worker in parts.workers() if worker.crashes},
         }

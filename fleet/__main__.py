@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": "a repository over HTTP, and in pieces over MQTT",
     "collect": "subscribe and store what all devices say, each message once, in one SQLite file",
     "gaps": "what is missing in that file, by device, run and pipeline, and what the device says of it",
+    "drift": "what all devices counted, added up, and which of them see something else than they learnt",
 }
 
 

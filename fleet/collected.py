@@ -38,6 +38,13 @@ class Stored(Struct, frozen=True):
     payload: bytes
 
 
+class DriftStored(Struct, frozen=True):
+    device: str
+    pipeline: str
+    time: str
+    payload: bytes
+
+
 class Collected:
     """Read-only. Every method raises StorageError where the file is damaged."""
 
@@ -71,6 +78,24 @@ class Collected:
         for stream, of_device, of_boot, pipeline in self._rows(streams, device, boot_id):
             for seq, time, synced, buffered, received, payload in self._rows(messages, stream):
                 yield Stored(of_device, of_boot, pipeline, seq, time, bool(synced), bool(buffered), received, payload)
+
+    def drift(
+        self, since: str, until: str, device: str | None = None, pipeline: str | None = None
+    ) -> Iterator[DriftStored]:
+        """Reports of ``since`` < time <= ``until``, RFC 3339, oldest first. A device whose clock was not synchronised
+        is taken by the time of receipt."""
+        when = "CASE WHEN clock_synced THEN time ELSE received END"
+        query = (
+            f"SELECT device, pipeline, {when}, payload FROM drift WHERE {when} > ?1 AND {when} <= ?2"
+            " AND (?3 IS NULL OR device = ?3) AND (?4 IS NULL OR pipeline = ?4) ORDER BY 3, seq"
+        )
+        for row in self._rows(query, since, until, device, pipeline):
+            yield DriftStored(*row)
+
+    def newest_drift(self) -> str | None:
+        """When the newest report was received; None: there is none."""
+        newest: str | None = next(self._rows("SELECT max(received) FROM drift"))[0]
+        return newest
 
     def missing(self, device: str | None = None, boot_id: str | None = None) -> Iterator[StreamGaps]:
         """Every stream, whole or not, by device and run, with what is missing of it. A stream that the device speaks of

@@ -16,9 +16,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "edge_agent"
 LINES_MOST = 350
 
-VALUES = frozenset({"records", "outgoing", "rollouts", "monitoring", "errors", "limits", "config.units", "config.schema"})
+_VALUES = ("records", "outgoing", "rollouts", "monitoring", "errors", "limits", "config.units", "config.schema")
+VALUES = frozenset(_VALUES)
 # The composition root: the only place, beside the commands, where io meets core.
-AGENT = frozenset({"agent", "assembly", "children", "control", "loading", "parts", "reports", "updating"})
+_AGENT = ("agent", "assembly", "children", "control", "loading", "parts", "reports", "updating", "watching")
+AGENT = frozenset(_AGENT)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ LAYERS = {
     "package": Layer(frozenset({"", "config.__init__"}), frozenset()),
     "schema": Layer(frozenset({"config.schema"}), frozenset({"config.units"})),
     "values": Layer(VALUES, frozenset({"records"})),
-    "ports": Layer(frozenset({"ports"}), frozenset({"records", "outgoing", "errors"})),
+    "ports": Layer(frozenset({"ports"}), frozenset({"records", "outgoing", "monitoring", "errors"})),
     "config": Layer(frozenset({"config"}), VALUES | {"config"}),
     "core": Layer(frozenset({"core"}), VALUES | {"core"}),
     # A profile is a file beside the package that io reads; what it may say is configuration.

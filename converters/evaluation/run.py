@@ -57,14 +57,7 @@ class Recording:
 
     def add(self, example: Example) -> Crossing:
         """Run one row; returns the way back from the model's picture to the row's."""
-        images, crossing = prepared_images(self._model, example)
-        for name in self._model.engine.feature_names:
-            if name not in example.features:
-                raise ConfigError(f"{example.id}: no value for feature {name!r}, which the card names")
-        try:
-            outputs = self._model.engine.invoke(images, example.features)
-        except ModelError as error:
-            raise ModelError(f"{example.id}: {error}") from None
+        _, outputs, crossing = answered(self._model, example)
         self.add_outputs(example, outputs, crossing)
         return crossing
 
@@ -120,6 +113,19 @@ class Recording:
         if not isinstance(label, tuple) and not math.isfinite(label):
             raise ConfigError(f"{example.id}: label {label} for output {head.name!r} is not a finite number")
         return label
+
+
+def answered(model: DeviceModel, example: Example) -> tuple[Tensors, Tensors, Crossing]:
+    """The image tensors of a row, the raw outputs of a run on it, and the way back from the model's picture to the
+    row's. Raises ConfigError and ModelError, with the row's id."""
+    images, crossing = prepared_images(model, example)
+    for name in model.engine.feature_names:
+        if name not in example.features:
+            raise ConfigError(f"{example.id}: no value for feature {name!r}, which the card names")
+    try:
+        return images, model.engine.invoke(images, example.features), crossing
+    except ModelError as error:
+        raise ModelError(f"{example.id}: {error}") from None
 
 
 def prepared_images(model: DeviceModel, example: Example) -> tuple[Tensors, Crossing]:

@@ -49,14 +49,15 @@ def _count(result: ClassificationResult, pair: Confused) -> int:
 def _written(names: tuple[str, ...], then: Array | None, now: Array) -> list[Block]:
     matrices: list[Block] = []
     if then is not None:
-        matrices.append(_counts("Float", names, then))
-    matrices.append(_counts("As deployed", names, now))
+        matrices.append(counts_matrix("Float", names, then))
+    matrices.append(counts_matrix("As deployed", names, now))
     if then is not None and (now != then).any():
         matrices.append(_difference(names, now - then))
     return matrices
 
 
-def _counts(caption: str, names: tuple[str, ...], counts: Array) -> Matrix:
+def counts_matrix(caption: str, names: tuple[str, ...], counts: Array) -> Matrix:
+    """``counts`` (classes, classes), truth by answer."""
     totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shares = counts / totals
     cells = tuple(

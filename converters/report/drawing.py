@@ -28,6 +28,17 @@ _VARIABLES = {
     BAD: "--bad",
     PAPER: "--panel",
 }
+# the same in a picture that stands alone: the style sheet's light colours
+_ON_WHITE = {
+    INK: "#17202c",
+    MUTED: "#56637a",
+    LINE: "#d5dbe4",
+    FIRST: "#1f63d6",
+    SECOND: "#b9500a",
+    GOOD: "#137347",
+    BAD: "#b3261e",
+    PAPER: "#ffffff",
+}
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, and is read aloud
     "text.parse_math": False,  # a label with two dollar signs is no formula
@@ -77,6 +88,29 @@ def draw(height: float, text: str, paint: Callable[[Any], None], *, columns: int
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return Chart(_inline(stream.getvalue(), text), text)
+
+
+def draw_png(
+    size: tuple[float, float], paint: Callable[[Any, Callable[[str], str]], None], *, dots: int = 120
+) -> bytes:
+    """A PNG of ``size`` (width, height) inches on white, ``dots`` an inch. ``paint`` gets the figure, and a function
+    from the placeholder colours to real ones."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    def real(colour: str) -> str:
+        return _ON_WHITE.get(colour, colour)
+
+    settings = {key: real(value) if isinstance(value, str) else value for key, value in _SETTINGS.items()}
+    with rc_context({**settings, "figure.facecolor": real(PAPER)}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        figure = Figure(figsize=size, layout="constrained", dpi=dots)
+        FigureCanvasAgg(figure)
+        paint(figure, real)
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
 
 
 def short(name: str, most: int = 26) -> str:

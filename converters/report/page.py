@@ -12,6 +12,7 @@ from converters.report.layers import layer_section
 from converters.report.model import model_sections
 from converters.report.origin import origin_sections
 from converters.report.overview import cost_section, headline, ladder_section, steps_section, tiles
+from converters.report.reference import reference_section
 from converters.report.results import result_sections
 from converters.report.samples import sample_section
 
@@ -35,6 +36,7 @@ def page_of(content: ReportContent) -> Page:
         *layer_section(content),
         *sample_section(content),
         *model_sections(content),
+        *reference_section(content),
         *cost_section(content),
         *origin_sections(content),
     ]

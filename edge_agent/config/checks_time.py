@@ -112,6 +112,10 @@ def _bounded(config: Config) -> Iterator[tuple[str, int, int, int]]:
     yield "mqtt.stats_interval", config.mqtt.stats_interval, _S, 86400 * _S
     yield "outbox.max_age", config.outbox.max_age, _S, _FOREVER
     yield "update.poll", config.update.poll, 10 * _S, 30 * 86400 * _S
+    yield "drift.report", config.drift.report, _S, 86400 * _S
+    yield "drift.block", config.drift.block, _S, 86400 * _S
+    yield "drift.commissioning", config.drift.commissioning, 20 * config.drift.block, 366 * 86400 * _S
+    yield "drift.feedback", config.drift.feedback, _S, 366 * 86400 * _S
 
 
 TIME_CHECKS = (_clocks, _durations)

@@ -160,6 +160,25 @@ class UpdateConfig(_Strict, frozen=True, kw_only=True):
     tls: TlsConfig | None = None  # of https
 
 
+class SamplesConfig(_Strict, frozen=True, kw_only=True):
+    """Samples kept for retraining. They leave the device by ``edge-agent samples export`` alone."""
+
+    disk: Size = Size(64 * 2**20)  # all of them together, the oldest go first; 0: none are kept
+    images: bool = False  # the picture too, as the camera took it
+
+
+class DriftConfig(_Strict, frozen=True, kw_only=True):
+    """Drift and data quality of every pipeline."""
+
+    enabled: bool = True
+    report: Duration = _ms(300_000)  # between two reports while nothing happens
+    block: Duration = _ms(900_000)  # the least; correlated pictures make it longer
+    commissioning: Duration = _ms(14 * 86_400_000)  # how long the baseline is learnt; a weekly cycle is seen twice
+    feedback: Duration = _ms(7 * 86_400_000)  # how long a label may come after its prediction
+    path: str | None = None  # the folder of what was learnt and of the samples; None: in the state directory
+    samples: SamplesConfig = SamplesConfig()
+
+
 class LogConfig(_Strict, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -174,4 +193,5 @@ class Config(_Strict, frozen=True, kw_only=True):
     delegate: dict[str, DelegateConfig] = field(default_factory=dict)
     outbox: OutboxConfig = OutboxConfig()
     update: UpdateConfig = UpdateConfig()
+    drift: DriftConfig = DriftConfig()
     log: LogConfig = LogConfig()

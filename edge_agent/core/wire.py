@@ -56,6 +56,13 @@ class Topics(Struct, frozen=True):
     def state(self, pipeline: str) -> str:
         return self._of("state", pipeline)
 
+    def drift(self, pipeline: str) -> str:
+        return self._of("drift", pipeline)
+
+    @property
+    def feedback(self) -> str:
+        return self._of("feedback")
+
     def setting(self, pipeline: str, setting: str) -> str:
         return self._of("setting", pipeline, setting)
 

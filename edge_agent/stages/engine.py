@@ -8,20 +8,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edge_agent.core.decode import Decoder
+from edge_agent.core.drift.carried import Carried
 from edge_agent.core.model_card import ResolvedCard
 from edge_agent.core.preprocess import FeaturePreprocessor, ImagePreprocessor, initial_state
 from edge_agent.ports import Runtime
 from edge_agent.records import Array, Crossing, ModelIdentity, Pixels
 
+NOTHING_CARRIED = Carried()
+
 
 class Engine:
-    """``images`` and ``features`` are the preprocessors by input tensor name."""
+    """``images`` and ``features`` are the preprocessors by input tensor name; ``drift`` is what the file brings to
+    measure drift from."""
 
-    def __init__(self, identity: ModelIdentity, card: ResolvedCard, runtime: Runtime) -> None:
+    def __init__(
+        self, identity: ModelIdentity, card: ResolvedCard, runtime: Runtime, drift: Carried = NOTHING_CARRIED
+    ) -> None:
         specs = {spec.name: spec for spec in runtime.inputs}
         self.identity = identity
         self.card = card
         self.runtime = runtime
+        self.drift = drift
         self.images = {item.tensor: ImagePreprocessor(specs[item.tensor], item) for item in card.image_inputs}
         self.features = {item.tensor: FeaturePreprocessor(specs[item.tensor], item) for item in card.feature_inputs}
         self._feature_tensors = {name: stage.slot() for name, stage in self.features.items()}

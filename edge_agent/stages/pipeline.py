@@ -31,6 +31,7 @@ from edge_agent.stages.ring import Ring, Slot
 from edge_agent.stages.route import Route
 from edge_agent.stages.routes import Routes
 from edge_agent.stages.tally import taken
+from edge_agent.stages.watch import Watch
 from edge_agent.stages.worker import Services, Worker
 
 
@@ -71,6 +72,7 @@ class Pipeline(Worker):
         self.routes = Routes(Route(engine, aligner.own, tuple(config.images)))
         self.further = FurtherImages(self.routes.pictures, self._picture_failed, self.routes.trial_failed)
         self.tap: Tap | None = None
+        self.watch: Watch | None = None  # None: drift is not watched
         self._live = slots.newest
         self.ring = Ring([Slot({}) for _ in range(slots.count)], slots.newest)
         self._alignment = Alignment(aligner, media)
@@ -124,10 +126,13 @@ class Pipeline(Worker):
         self.faults.add(error, "the frame was discarded")
 
     def _fill(self, slot: Slot, frame: Frame) -> None:
+        slot.look = None
         started_ns = self.clock.monotonic_ns()
         self.routes.fill(slot, frame)
         slot.preprocess_ns = self.clock.monotonic_ns() - started_ns
         slot.quality = self._quality.check(frame.pixels, frame.mono_ns)
+        if self.watch is not None and slot.route is self.routes.live:
+            slot.look = self.watch.look(slot.route.engine, slot.tensors, frame)
         slot.frame = frame
         # media time is decided at once: its rows are known beforehand, and it may run ahead of the clock
         slot.due_ns = frame.mono_ns + self.config.align.wait if frame.media_ns is None else 0
@@ -277,6 +282,7 @@ class Pipeline(Worker):
             align_ns=aligned_ns - started_ns,
             preprocess_ns=slot.preprocess_ns,
             invoke_ns=invoke_ns,
+            look=slot.look,
         )
 
     def _show(self, tensors: Mapping[str, Array], sample: Sample, outputs: Mapping[str, Array]) -> None:

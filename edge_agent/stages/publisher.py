@@ -224,10 +224,11 @@ class Publisher(Worker):
             self._delivery.not_taken(item.token, item.refusal)
             return
         record = self._delivery.acknowledged(item.token)
-        if record is None or record.earlier or record.pipeline not in self._stages:
+        if record is None or record.earlier or record.kind is not Kind.PREDICTION:
             return
         since_ns = None if record.arrival_ns is None else item.at_ns - record.arrival_ns
-        self._stages[record.pipeline].counters.acknowledged(since_ns)
+        if record.pipeline in self._stages:
+            self._stages[record.pipeline].counters.acknowledged(since_ns)
 
     def _connect(self, up: bool) -> None:
         self._delivery.connect(up)

@@ -18,6 +18,7 @@ from edge_agent.records import DiscardReason, Event, Latency, Prediction
 from edge_agent.stages.counters import PipelineCounters
 from edge_agent.stages.inference import Inference
 from edge_agent.stages.route import Route
+from edge_agent.stages.watch import Published, Watch, seen
 from edge_agent.stages.worker import Services
 
 
@@ -57,6 +58,7 @@ class ResultStage:
         self._state = PublishPolicy("change", 0, config.publish.deadband)
         self._settings_lock = threading.Lock()
         self._failing = False
+        self.watch: Watch | None = None  # None: drift is not watched
 
     def set_threshold(self, threshold: float | None) -> None:
         """None: the card's."""
@@ -146,13 +148,27 @@ class ResultStage:
         track.pending = (prediction, inference) if decision.reason is DiscardReason.AGGREGATED else None
         if decision.reason is not None:
             self.counters.discard(decision.reason)
+            self._show(prediction, inference, None)
             return []
-        return self._publish(prediction, inference, decision)
+        records = self._publish(prediction, inference, decision)
+        self._show(prediction, inference, self._identity())
+        return records
+
+    def _show(self, prediction: Prediction, inference: Inference, identity: Identity | None) -> None:
+        """To who watches drift. ``identity`` None: it is not published."""
+        if self.watch is not None and inference.look is not None:
+            self.watch.seen(seen(inference, prediction, identity))
+
+    def _identity(self) -> Identity:
+        """Of the prediction published last."""
+        return Identity(self._topics.device, self._boot_id, self._seq - 1)
 
     def _publish(self, prediction: Prediction, inference: Inference, decision: Decision) -> list[Record]:
-        identity = Identity(self._topics.device, self._boot_id, self._seq)
         self._seq += 1
+        identity = self._identity()
         self.counters.count("published")
+        if self.watch is not None:
+            self.watch.published(Published(identity, prediction, decision.outputs or prediction.outputs))
         published = Record(
             kind=Kind.PREDICTION,
             topic=self._topics.prediction(self.name),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from msgspec import Struct, field
 
 from edge_agent.records import Array, Crossing, Frame
+from edge_agent.stages.inference import Look
 from edge_agent.stages.route import Route
 
 
@@ -27,6 +28,7 @@ class Slot(Struct):
     crossing: Crossing = field(default_factory=Crossing)
     preprocess_ns: int = 0
     quality: tuple[str, ...] = ()
+    look: Look | None = None  # None: this frame is not watched
 
 
 class Ring:

@@ -36,6 +36,8 @@ SECTIONS = {
     "[delegate.NAME]": schema.DelegateConfig,
     "[outbox]": schema.OutboxConfig,
     "[update]": schema.UpdateConfig,
+    "[drift]": schema.DriftConfig,
+    "[drift.samples]": schema.SamplesConfig,
     "[log]": schema.LogConfig,
 }
 

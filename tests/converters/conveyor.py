@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from converters.records import Example
 from tests.converters.rows import Rows
@@ -32,3 +34,11 @@ def draw(count: int, seed: int = 99) -> Rows:
             for number, sample in enumerate(samples)
         ]
     )
+
+
+def rows() -> Iterator[dict[str, Any]]:
+    """The first 30 of them, for ``--data conveyor.py:rows``."""
+    drawn = draw(30)
+    for number in range(len(drawn)):
+        example = drawn.example(number)
+        yield {"images": dict(example.images), "features": dict(example.features), "labels": dict(example.labels)}

@@ -141,9 +141,9 @@ def _binding(name: str, index: int) -> schema.TensorMapT:
     return binding
 
 
-def float_hybrid() -> bytes:
+def float_hybrid(*, embedding: bool = False) -> bytes:
     """A float model of a picture ``image`` (1, 8, 8, 3) and ``sensors`` (1, 3); output ``fault`` (1, 4). Weights are
-    random, the same always."""
+    random, the same always. ``embedding``: a second output, the 24 values ``both`` of picture and sensors."""
     rng = np.random.default_rng(2026)
     model = HandmadeModel(description="made for a test")
 
@@ -167,8 +167,9 @@ def float_hybrid() -> bytes:
         layer = [source, weights(name, size, taken), weights(f"{name} bias", size)]
         model.op("FULLY_CONNECTED", layer, [made], options="FullyConnectedOptions")
     model.op("SOFTMAX", [logits], [fault], options="SoftmaxOptions", beta=1.0)
-    model.signature({"image": image, "sensors": sensors}, {"fault": fault})
-    return model.content([sensors, image], [fault])
+    outputs = {"fault": fault, "both": both} if embedding else {"fault": fault}
+    model.signature({"image": image, "sensors": sensors}, outputs)
+    return model.content([sensors, image], list(outputs.values()))
 
 
 @cache

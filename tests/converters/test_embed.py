@@ -16,15 +16,15 @@ from edge_agent.errors import ConfigError, ModelError
 from edge_agent.io.model_file import parse_model, read_model
 from tests.converters.conveyor import MODEL
 
-DRIFT = b'{"schema": "edge-agent/drift-reference/1"}'
+NOTES = b"what was measured"
 
 
 def test_a_file_is_put_in_and_the_flatbuffer_stays_as_it_was(tmp_path: Path) -> None:
-    reference, out = tmp_path / "drift.json", tmp_path / "out.tflite"
-    reference.write_bytes(DRIFT)
-    assert main(["embed", str(MODEL), "--file", f"edge-agent/drift.json={reference}", "-o", str(out)]) == 0
+    notes, out = tmp_path / "notes.txt", tmp_path / "out.tflite"
+    notes.write_bytes(NOTES)
+    assert main(["embed", str(MODEL), "--file", f"docs/notes.txt={notes}", "-o", str(out)]) == 0
     before, after = read_model(MODEL), read_model(out)
-    assert after.members == {**before.members, "edge-agent/drift.json": DRIFT}
+    assert after.members == {**before.members, "docs/notes.txt": NOTES}
     assert bare_model(after.content) == bare_model(before.content)
     assert not after.notes
 
@@ -44,8 +44,8 @@ def test_the_same_files_give_the_same_bytes_wherever_they_were_before() -> None:
 
 def test_a_file_is_taken_out(tmp_path: Path) -> None:
     out = tmp_path / "out.tflite"
-    out.write_bytes(embed(MODEL, {"edge-agent/drift.json": DRIFT}))
-    assert main(["embed", str(out), "--remove", "edge-agent/drift.json", "-o", str(out)]) == 0
+    out.write_bytes(embed(MODEL, {"notes.txt": NOTES}))
+    assert main(["embed", str(out), "--remove", "notes.txt", "-o", str(out)]) == 0
     assert read_model(out).members == read_model(MODEL).members
 
 
@@ -58,13 +58,17 @@ def test_a_file_is_taken_out(tmp_path: Path) -> None:
         ("folder/", b"", "not a name"),
         ("edge-agent/card.json", b"{}", "edge-convert card edit"),
         ("edge-agent/golden.npz", b"", "edge-convert golden"),
-        ("edge-agent/drift.json", b"[]", "schema"),
-        ("edge-agent/drift.json", b"{", "not JSON"),
     ],
 )
 def test_what_a_device_would_not_take_is_refused(name: str, content: bytes, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         embed(MODEL, {name: content})
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b'{"schema": "edge-agent/drift-reference/1"}'])
+def test_a_drift_reference_must_be_one(content: bytes) -> None:
+    with pytest.raises(ModelError, match="edge-convert baseline"):
+        embed(MODEL, {"edge-agent/drift.json": content})
 
 
 def test_a_cpu_build_must_be_a_model() -> None:

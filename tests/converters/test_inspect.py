@@ -62,9 +62,10 @@ def test_the_shipped_model() -> None:
     ]
     assert found.outputs[0].role == "classification 'fault', 5 labels"
     assert found.inputs[0].scale == pytest.approx(8 / 255)
-    assert {member.name for member in found.members} == {"labels.txt", CARD_MEMBER, "edge-agent/golden.npz"}
+    members = {"labels.txt", CARD_MEMBER, "edge-agent/golden.npz", "edge-agent/drift.json"}
+    assert {member.name for member in found.members} == members
     assert found.flatbuffer_bytes == len(bare_model(MODEL.read_bytes()))
-    assert (found.golden, found.drift_reference, found.cpu_build) == (True, False, False)
+    assert (found.golden, found.drift_reference, found.cpu_build) == (True, True, False)
     assert (found.metadata.name, found.metadata.labels) == ("conveyor", ("labels.txt",))
     assert found.card.provenance["seed"] == 2026
     assert (found.minimum_runtime, found.signatures) == ("1.14.0", ("serving_default",))
@@ -156,6 +157,8 @@ def test_a_cpu_build_and_a_drift_reference_inside_are_told(tmp_path: Path) -> No
     members = {CPU_MEMBER: b"x", "edge-agent/drift.json": b"{}"}
     found = written(tmp_path, with_members(float_hybrid(), members))
     assert (found.cpu_build, found.drift_reference, found.golden) == (True, True, False)
+    assert found.drift is not None
+    assert "edge-convert baseline" in found.drift.error
 
 
 # --- damage

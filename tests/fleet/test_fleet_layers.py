@@ -12,14 +12,14 @@ from tests.converters.test_layers import ROOT, imported
 from tests.test_architecture import LINES_MOST, covers
 
 _DEVICE = """
-records outgoing rollouts errors ports limits core command_line config.schema config.units config.convert
+records outgoing rollouts monitoring errors ports limits core command_line config.schema config.units config.convert
 config.checks_mqtt io.mqtt io.mqtt_client io.secrets io.model_file io.tuf_client io.tuf_documents
-io.fetch io.clock children
+io.fetch io.clock io.profiles config.words children
 """
 DEVICE = frozenset(f"edge_agent.{name}" for name in _DEVICE.split())
 LIBRARIES = frozenset({"msgspec", "paho", "fleet", "tuf", "securesystemslib", "cryptography", "rich"})
 # no file, socket, thread or clock
-PURE = ("records", "intake", "gaps", "gaps_text", "campaign", "fleet_view", "fleet_text")
+PURE = ("records", "intake", "gaps", "gaps_text", "campaign", "fleet_view", "fleet_text", "drift_view", "drift_text")
 IMPURE = frozenset({"sqlite3", "os", "socket", "threading", "time", "random", "pathlib", "paho", "signal"})
 MODULES = sorted((ROOT / "fleet").rglob("*.py"))
 

@@ -1,0 +1,80 @@
+"""Why a level changed, as the sentence of an event: what moved, by how much, and what to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from edge_agent.core.drift.bins import FeatureSpec
+from edge_agent.monitoring import LEVELS, FeatureState, Group, Learning, Level, LevelChange
+from edge_agent.records import Array
+
+_LOOK_AT: Final[dict[Group, str]] = {
+    "sensor": "look at the sensor, its wiring and what it measures",
+    "image": "look at light, lens, focus and the camera's place",
+    "prediction": "look at samples with these predictions: the scene or the classes may have changed",
+    "embedding": "look at unusual samples: something new may be in the picture",
+}
+_SAID: Final = {
+    "shape": "no longer ranks among the blocks it was learnt from (conformal martingale)",
+    "reference": "is materially apart from the model's reference",
+    "baseline": "is materially apart from the baseline learnt here",
+}
+_NOTICED: Final = 0.02  # of a share, or of a mean rank: less is not put into words
+
+
+def of_feature(spec: FeatureSpec, before: Level, state: FeatureState, apart: Array) -> list[LevelChange]:
+    """``apart`` (BINS,): shares of the latest blocks less those expected, missing last; NaN where there are none. That
+    a baseline was learnt is said once, of the whole pipeline."""
+    if Level.LEARNING in (before, state.level) and Level.OK in (before, state.level):
+        return []
+    if LEVELS.index(state.level) < LEVELS.index(before):
+        why = f"{spec.name} has been as before for a day of blocks"
+    else:
+        why = "; ".join([f"{spec.name} {_SAID[state.tier]}", *_movements(spec, apart), *_sizes(state)])
+        why += f"; {_LOOK_AT[spec.group]}"
+    return [LevelChange(spec.name, before, state.level, why)]
+
+
+def overall(before: Level, after: Level, states: Sequence[FeatureState], learning: Learning) -> LevelChange:
+    """Of the pipeline as a whole."""
+    if after is Level.OK:
+        why = "no feature is apart from what was learnt"
+        if before is Level.LEARNING:
+            why = f"the baseline is learnt, from {learning.of_days:.3g} days"
+            if learning.daily:
+                why += f"; days or neighbouring hours differ in {', '.join(learning.daily)}: judged by whole days"
+    elif after is Level.LEARNING:
+        why = "the baseline is being learnt"
+    else:
+        why = f"{after.value}: {', '.join(state.name for state in states if state.level is after)}"
+    return LevelChange("", before, after, why)
+
+
+def begun_again(before: Level, reason: str) -> LevelChange:
+    return LevelChange("", before, Level.LEARNING, f"a new baseline is being learnt: {reason}")
+
+
+def _sizes(state: FeatureState) -> list[str]:
+    sizes = (("baseline", state.tv_baseline), ("reference", state.tv_reference))
+    return [f"total variation {value:.2f} from the {name}" for name, value in sizes if value is not None]
+
+
+def _movements(spec: FeatureSpec, apart: Array) -> list[str]:
+    if not np.isfinite(apart).all():
+        return []
+    found = []
+    if abs(apart[-1]) >= _NOTICED:
+        found.append(f"{abs(apart[-1]):.0%} {'more' if apart[-1] > 0 else 'fewer'} are missing")
+    moved = np.cumsum(apart[:-1])  # how many more lie below each edge
+    more, fewer = float(moved.max()), -float(moved.min())
+    if spec.kind == "numeric" and max(more, fewer) >= _NOTICED:
+        if fewer > 3 * more:
+            found.append("values are higher")
+        elif more > 3 * fewer:
+            found.append("values are lower")
+        else:
+            found.append("values spread less" if moved.argmin() < moved.argmax() else "values spread more")
+    return found
