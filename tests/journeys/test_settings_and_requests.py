@@ -207,7 +207,10 @@ def test_info_on_request_is_the_retained_one(line: Line) -> None:
 
 
 def test_an_unknown_request_names_those_that_exist(line: Line) -> None:
-    assert line.request("reboot")["error"] == "unknown request 'reboot'; known: ping, info, drift-rebaseline, drift-silence"
+    assert (
+        line.request("reboot")["error"]
+        == "unknown request 'reboot'; known: ping, info, drift-rebaseline, drift-silence"
+    )
 
 
 def garbage(count: int) -> Iterator[bytes]:
