@@ -475,7 +475,7 @@ def test_a_daemon_that_is_killed_at_random_moments_loses_nothing_that_it_should_
     wait_more(subscriber, FPS)
     ledger = stop_and_check_after_kills(process, subscriber, outbox)
     for boot_id, seqs in seqs_by_run(subscriber.predictions()).items():
-        rows = [row for row in ledger.rows if row.boot_id == boot_id and row.stream != "event"]
+        rows = [row for row in ledger.rows if row.boot_id == boot_id and row.stream == "prediction/inspect"]
         produced = rows[0].produced if rows else 0
         assert set(range(produced)) <= set(seqs)
         if durability == "every":  # nothing was published that was not stored before
