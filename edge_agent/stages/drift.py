@@ -36,7 +36,7 @@ Respond = Callable[[Mapping[str, Any] | None, str | None], None]
 class DriftWorker(Worker):
     """``publish`` takes reports and answers. Requests and labels come from other threads."""
 
-    outlives_stopping = True  # until ``wake``: what the pipelines still finish is watched too
+    outlives_stopping = True  # until ``close``: what the pipelines still finish is watched too
 
     def __init__(
         self,
