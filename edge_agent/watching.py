@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from edge_agent.config.schema import CameraConfig, DriftConfig
-from edge_agent.core.data_quality import CameraLook
+from edge_agent.core.data_quality import CameraLook, state_of
 from edge_agent.core.drift.chance import Chance
 from edge_agent.core.sample_choice import SPACING_NS, SampleChoice
 from edge_agent.io.cameras import is_live
@@ -57,7 +57,8 @@ def _site(parts: Parts, name: str, pipeline: Pipeline, camera: CameraConfig) -> 
 
     def look() -> CameraLook:
         lacking = counters.discards().get(DiscardReason.MISSING_FEATURE.value, 0)
-        return CameraLook(worker.state, worker.frames, counters.get("predictions"), lacking)
+        state = state_of(worker.state, (parts.cameras[further].state for further in pipeline.config.images.values()))
+        return CameraLook(state, worker.frames, counters.get("predictions"), lacking)
 
     fps = camera.fps if is_live(camera.source) else None
     return Site(name, parts.topics.device, parts.boot_id, parts.config.drift, fps, is_live(camera.source), look)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from edge_agent.core.drift.payload import Report
+from edge_agent.core.drift.reasons import LOOK_AT, SAID
 from edge_agent.core.drift.snapshot import Snapshot
 from edge_agent.core.wire import printable
 from edge_agent.monitoring import LEVELS
@@ -59,6 +60,7 @@ def _seen(snapshot: Snapshot, report: Report, *, stale: bool) -> Iterator[str]:
         yield f"  the table is of {times[-1] if times else 'earlier'}, when something was seen last"
     yield ""
     yield from _table(snapshot, report)
+    yield from _alarms(snapshot, report)
 
 
 def _learning(snapshot: Snapshot, report: Report) -> Iterator[str]:
@@ -72,7 +74,9 @@ def _learning(snapshot: Snapshot, report: Report) -> Iterator[str]:
         yield f"  baseline learnt; blocks of {learning.block_s:g} s, {contexts}, {report.blocks} judged"
     else:
         yield f"  baseline: {learning.days or 0:.3g} of {learning.of_days or 0:.3g} days; {contexts}"
-    if snapshot.usual_of == "baseline":
+    if snapshot.ignored:
+        yield f"  the model's reference is not used: {printable(snapshot.ignored)}"
+    elif snapshot.usual_of == "baseline":
         yield "  the model file has no reference: only the baseline is compared with"
     if learning.daily:
         yield f"  judged by whole days: {', '.join(map(printable, learning.daily))}"
@@ -99,6 +103,15 @@ def _table(snapshot: Snapshot, report: Report) -> Iterator[str]:
     for row in rows:
         cells = [cell.ljust(width) if n in (0, 1, 5) else cell.rjust(width) for n, (cell, width) in _cells(row, widths)]
         yield ("  " + "  ".join(cells)).rstrip()
+
+
+def _alarms(snapshot: Snapshot, report: Report) -> Iterator[str]:
+    """Of each raised feature: which tier said so, since when, and what to look at."""
+    for feature in snapshot.binning:
+        if (alarm := report.alarms.get(feature.name)) is not None:
+            since = f" since {alarm.since}" if alarm.since else ""
+            said = SAID.get(alarm.tier, printable(alarm.tier))
+            yield f"  {printable(feature.name)}{since}: {said}; {LOOK_AT[feature.group]}"
 
 
 def _cells(row: Sequence[str], widths: Sequence[int]) -> Iterator[tuple[int, tuple[str, int]]]:

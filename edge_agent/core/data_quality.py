@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -85,13 +85,19 @@ class _Share:
 
 
 class CameraLook(Struct, frozen=True):
-    """How things stand now. ``state`` and ``frames`` are the camera's; ``predictions`` and ``lacking`` count, since the
-    start, what the pipeline predicted and the frames it discarded because a reading was missing."""
+    """How things stand now. ``state``: of the pipeline's cameras together (``state_of``); ``frames``: its own camera's.
+    ``predictions`` and ``lacking`` count, since the start, what the pipeline predicted and the frames it discarded
+    because a reading was missing."""
 
     state: str  # opening | streaming | lost | ended
     frames: int
     predictions: int = 0
     lacking: int = 0
+
+
+def state_of(own: str, further: Iterable[str]) -> str:
+    """Of the cameras of a pipeline together: lost where one of them is, for then no sample is complete."""
+    return "lost" if "lost" in further else own
 
 
 class Quality:

@@ -15,8 +15,8 @@ It must return at once; the arrays are the pipeline's again then."""
 
 
 class Look(Struct, frozen=True):
-    """``picture``: statistics of the model's first picture, None where it takes none from this camera. ``pixels``: a
-    copy of the frame, (height, width, 3) uint8 BGR, where samples keep pictures."""
+    """``picture``: statistics of the model's first picture; None where it takes none, or not yet, for a further camera
+    brings it. ``pixels``: a copy of the frame, (height, width, 3) uint8 BGR, where samples keep pictures."""
 
     picture: tuple[float, ...] | None
     pixels: Pixels | None

@@ -268,6 +268,9 @@ class Pipeline(Worker):
         outputs, invoke_ns = ran
         if route is self.routes.live:
             self._show(tensors, sample, outputs)
+        look = slot.look
+        if look is not None and self.watch is not None:
+            look = self.watch.complete(look, route.engine, further)
         return Inference(
             route=route,
             frame_seq=frame.seq,
@@ -282,7 +285,7 @@ class Pipeline(Worker):
             align_ns=aligned_ns - started_ns,
             preprocess_ns=slot.preprocess_ns,
             invoke_ns=invoke_ns,
-            look=slot.look,
+            look=look,
         )
 
     def _show(self, tensors: Mapping[str, Array], sample: Sample, outputs: Mapping[str, Array]) -> None:

@@ -112,9 +112,12 @@ class Watch:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - handed to the worker, which counts and tells it
-            with self._lock:
-                self._failure = error
+            self._failed(error)
             return None
+
+    def _failed(self, error: Exception) -> None:
+        with self._lock:
+            self._failure = error
 
     def _picture(self, engine: Engine, tensors: Mapping[str, Array]) -> tuple[float, ...] | None:
         if not engine.card.image_inputs or engine.card.image_inputs[0].tensor not in tensors:
@@ -125,6 +128,21 @@ class Watch:
             self._statistics = engine, card.tensor, PictureStatistics(spec, card)
         _, tensor, statistics = self._statistics
         return statistics.of(tensors[tensor])
+
+    # --- the pipeline's thread -----------------------------------------------------------------------------------
+
+    def complete(self, look: Look, engine: Engine, further: Mapping[str, Array]) -> Look:
+        """The same look, with the statistics of the model's first picture where that is a further camera's: ``further``
+        are the tensors that such cameras filled."""
+        if look.picture is not None or not further:
+            return look
+        try:
+            return replace(look, picture=self._picture(engine, further))
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to the worker, which counts and tells it
+            self._failed(error)
+            return look
 
     # --- the publisher's thread ----------------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ class Watched:
         origin = Origin(site.device, site.boot_id, self._seq, site.name, self.engine.identity, seconds)
         self._seq += 1
         view = replace(view, level=worst, since_wall_ns=self._since_wall_ns)
-        labels = summary(self._performance, now)
+        labels = summary(self._performance, now) if tally.rows else {}  # a heartbeat is small
         quality, silence = self._quality.take_report(), self._silenced_until(now)
         body = drift_body(origin, self._monitor.binning, tally, view, quality, labels, silence)
         self._reports.append((now.mono_ns, body))
@@ -167,7 +167,7 @@ class Watched:
         usual: Sequence[Shares] = self._monitor.baseline()
         if reference is not None:
             usual = [tuple(probabilities(counts).tolist()) for counts in reference.counts]
-        self.snapshot.about(usual, reference is not None, self._monitor.reason, told)
+        self.snapshot.about(usual, reference is not None, self._monitor.reason, told, self.engine.drift.fault)
 
     def _report_due(self, now: Moment) -> bool:
         """The first one comes soon: what is retained is of an earlier run."""

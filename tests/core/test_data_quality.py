@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_agent.core.card_schema import Budgets, Feature, FeaturesInput, Golden
-from edge_agent.core.data_quality import CAMERA, COLUMNS, PICTURES, CameraLook, Quality
+from edge_agent.core.data_quality import CAMERA, COLUMNS, PICTURES, CameraLook, Quality, state_of
 from edge_agent.core.model_card import ResolvedCard
 from edge_agent.core.preprocess import FeaturePreprocessor
 from edge_agent.core.quality import FrameQuality
@@ -119,6 +119,20 @@ def test_a_lost_camera_alarms_at_the_next_look_and_what_its_pictures_were_is_for
     assert device.without_frames(3600) == []
     device.state = "streaming"
     assert device.run(1) == ["camera ok"]
+
+
+@pytest.mark.parametrize(
+    ("own", "further", "state"),
+    [
+        ("streaming", [], "streaming"),
+        ("streaming", ["opening", "lost"], "lost"),
+        ("opening", ["streaming"], "opening"),
+        ("streaming", ["ended"], "streaming"),  # its last picture may be all that is wanted of it
+        ("lost", ["streaming"], "lost"),
+    ],
+)
+def test_a_pipeline_whose_further_camera_is_lost_has_lost_its_pictures(own: str, further: list[str], state: str):
+    assert state_of(own, further) == state
 
 
 @pytest.mark.parametrize("state", ["opening", "ended"])

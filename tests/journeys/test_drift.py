@@ -7,20 +7,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_agent.core.drift.monitor import Monitor
 from edge_agent.core.drift.payload import read_report
-from tests.simulators.agent_toml import DEVICE, MODEL, belt, head, inspect, machine
+from tests.simulators.agent_toml import DEVICE, MODEL, belt, camera, head, inspect, machine, pipeline
 from tests.simulators.broker import Mosquitto
 from tests.simulators.daemon import Daemon
+from tests.simulators.mjpeg_server import MjpegServer
 from tests.simulators.subscriber import Subscriber
+from tests.simulators.tflite_graph import GraphBuilder
 from tests.simulators.waiting import wait_for
 
 DRIFT = '[drift]\nreport = "1s"\nblock = "1s"\ncommissioning = "1h"\n'
 LINE = belt(20) + machine("media") + inspect() + MODEL + DRIFT
 BASE = f"edge-agent/{DEVICE}"
 StartDaemon = Callable[..., Daemon]
+BOTH = """
+[model.both]
+path = "{folder}/both.tflite"
+[model.both.card]
+inputs = [{{ role = "image", tensor = "front" }}, {{ role = "image", tensor = "side" }}]
+outputs = [{{ task = "regression", tensor = "light" }}]
+"""
 
 
 @pytest.fixture
@@ -170,3 +180,26 @@ def test_who_does_not_want_it_has_none_of_it(broker: Mosquitto, subscriber: Subs
     assert "unknown request" in said["error"]
     assert process.stop() == 0
     assert not subscriber.payloads("/drift/inspect")
+
+
+def test_the_loss_of_a_further_camera_is_a_fault_of_the_pipeline_that_needs_it(
+    tmp_path: Path, broker: Mosquitto, subscriber: Subscriber, daemon: StartDaemon
+) -> None:
+    graph = GraphBuilder()
+    images = {name: graph.tensor(name, (1, 8, 8, 3)) for name in ("front", "side")}
+    means = graph.concat([graph.mean(image, f"{name}/mean") for name, image in images.items()], "means")
+    total = graph.dense(means, np.ones((1, 6)), np.zeros(1), "total", relu=False)
+    (tmp_path / "both.tflite").write_bytes(graph.finish(images, {"light": total}))
+    with MjpegServer() as front, MjpegServer() as side:
+        daemon(
+            head(broker.port)
+            + camera("front", front.url)
+            + camera("side", side.url)
+            + pipeline("inspect", "front", "both", 'images = { side = "side" }')
+            + BOTH.format(folder=tmp_path)
+        )
+        subscriber.wait_predictions(1)
+        side.stop()
+        event = wait_for(lambda: subscriber.events("data_quality"), "the fault")[0]
+    assert (event["severity"], event["subject"]) == ("error", "inspect")
+    assert "disconnected" in event["detail"]

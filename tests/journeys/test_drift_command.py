@@ -70,6 +70,9 @@ def test_a_person_reads_what_drifted_first(config: Path, capsys: pytest.CaptureF
     assert {lines[table + 1].split()[0], lines[table + 2].split()[0]} == {"warmth", "value.value"}
     assert "critical" in lines[table + 1]
     assert "█" in lines[table + 1]
+    (alarm,) = (one for one in lines if one.startswith("  warmth since 2026-09-21T"))
+    assert alarm.endswith("; look at the sensor, its wiring and what it measures")
+    assert "is materially apart from the baseline learnt here" in alarm
     assert not any("camera None" in one for one in lines)
 
 
@@ -177,6 +180,18 @@ def test_a_program_reads_what_is_wrong_too(config: Path) -> None:
     done = edge_agent(config.parent, "drift", "third", "--json", "--config", config)
     assert done.returncode == 2
     assert "no pipeline 'third'" in json.loads(done.stdout)["error"]
+
+
+def test_a_reference_that_is_not_used_is_told_from_none(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = tiny_engine("1", features=WARMTH)
+    engine.drift = Carried(fault='the reference lacks "warmth", a feature of the model')
+    line = Line(engine)
+    line.see(20)
+    keep(config, line)
+    command(config, "inspect")
+    text = capsys.readouterr().out
+    assert 'the model\'s reference is not used: the reference lacks "warmth"' in text
+    assert "has no reference" not in text
 
 
 # --- the picture -------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from edge_agent.stages.further_images import FurtherConsumer
 from edge_agent.stages.inference import Inference
 from edge_agent.stages.pipeline import Pipeline, Slots
 from edge_agent.stages.routes import STRETCH, takes
+from edge_agent.stages.watch import Watch
 from tests.simulators.brittle import GAP_NS, GOOD
 from tests.simulators.supervised import Site
 from tests.simulators.tiny_models import tiny_engine, value_of
@@ -331,6 +332,19 @@ def test_a_model_gets_no_frame_before_each_further_camera_has_delivered_a_pictur
     assert rig.ran == [(0, "1"), (1, "1"), (2, "2"), (3, "1")]
     rig.finish()
     assert rig.lost == 0
+
+
+def test_the_picture_that_is_watched_is_the_models_first_whichever_camera_it_is_from() -> None:
+    rig = Rig(tiny_engine("1", images=("image", "side")), images={"image": "other"})
+    rig.pipeline.watch = Watch(keep_pixels=False)
+    bright = np.full((8, 8, 3), 200, np.uint8)
+    FurtherConsumer(rig.pipeline.further, "image").offer(frame(0, bright, camera="other"))
+    rig.feed(1)
+    rig.finish()
+    look = rig.delivered[0].look
+    assert look is not None
+    assert look.picture is not None
+    assert look.picture[0] == pytest.approx(200, abs=1)
 
 
 # --- failures of the model on trial ----------------------------------------------------------------------------------

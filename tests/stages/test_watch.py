@@ -65,10 +65,24 @@ def test_the_statistics_are_those_of_the_tensor_and_the_picture_is_copied_only_w
     assert int(kept.pixels.min()) == 100
 
 
-def test_an_image_that_another_camera_fills_has_no_statistics() -> None:
-    look = Watch(keep_pixels=False).look(ENGINE, {}, frame(0))
+def test_an_image_that_another_camera_fills_has_its_statistics_as_soon_as_it_is_there() -> None:
+    tap = Watch(keep_pixels=True)
+    look = tap.look(ENGINE, {}, frame(0))
     assert look is not None
     assert look.picture is None
+    assert tap.complete(look, ENGINE, {}) is look
+    whole = tap.complete(look, ENGINE, filled(200))
+    assert whole.picture is not None
+    assert whole.picture[0] == pytest.approx(200, abs=1)
+    assert whole.pixels is look.pixels
+
+
+def test_an_image_of_another_camera_that_can_not_be_looked_at_is_told_and_costs_nothing() -> None:
+    tap = Watch(keep_pixels=False)
+    look = tap.look(ENGINE, {}, frame(0))
+    assert look is not None
+    assert tap.complete(look, ENGINE, {"image": np.zeros(3, np.float32)}) is look
+    assert tap.take().failure is not None
 
 
 def test_what_the_worker_does_not_take_is_bounded_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,9 +61,16 @@ class _Past(Struct, frozen=True):
     usual: float
 
 
-def baseline_of(begun: Commissioning, lengths: tuple[int, ...], used: Array, accepted: Array | None = None) -> Baseline:
+def baseline_of(
+    begun: Commissioning,
+    lengths: tuple[int, ...],
+    used: Array,
+    accepted: Array | None = None,
+    referred_error: Array | float = 0.0,
+) -> Baseline:
     """``used`` (n, BINS): bins that the features have. ``accepted`` (n, BINS): the reference's shares, where somebody
-    took the present distance from them for what it is."""
+    took the present distance from them for what it is. ``referred_error`` (n,): how far chance alone puts the
+    reference's shares from the truth (``sampling_error``)."""
     contexts = begun.contexts
     pasts = [_past(scores, contexts, length) for scores, length in zip(begun.scores, lengths, strict=True)]
     chosen, daily, correlation = _choice(pasts, lengths)
@@ -84,7 +91,7 @@ def baseline_of(begun: Commissioning, lengths: tuple[int, ...], used: Array, acc
         contexts=contexts,
         shares=shares,
         tolerance=np.minimum(TOLERANCE_BASELINE + np.where(daily, spread, error), 1),
-        referred_tolerance=np.minimum(TOLERANCE_REFERENCE + allowed, 1),
+        referred_tolerance=np.minimum(np.maximum(TOLERANCE_REFERENCE, referred_error) + allowed, 1),
         low=low,
         width=width,
         usual_rows=tuple(past.usual for past in pasts),
@@ -98,6 +105,12 @@ def history_of(begun: Commissioning, found: Baseline, lengths: tuple[int, ...]) 
         past = _past(scores, found.contexts, lengths[place])
         for values, context in zip(past.values, past.contexts, strict=True):
             yield values[:, columns], columns, np.where(found.daily[columns], 0, context)
+
+
+def sampling_error(shares: Array, rows: int) -> Array:
+    """(n,) standard error of ``shares`` (n, BINS) of so many independent rows, as total variation."""
+    error: Array = np.sqrt(shares * (1 - shares) / rows).sum(-1) / 2
+    return error
 
 
 def _past(scores: Scores, contexts: int, length: int) -> _Past:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_agent.core.drift.baseline import baseline_of, history_of
+from edge_agent.core.drift.baseline import baseline_of, history_of, sampling_error
 from edge_agent.core.drift.bins import Binner, binning_of
 from edge_agent.core.drift.blocks import Block, Table
 from edge_agent.core.drift.commissioning import Commissioning
@@ -80,7 +80,8 @@ def finish(state: State, begun: Commissioning) -> None:
     columns = begun.columns
     referred = expected_shares(state.reference)
     accepted = referred[columns] if referred is not None and state.accepted else None
-    found = baseline_of(begun, state.lengths, Table(state.own).used[columns], accepted)
+    error = sampling_error(referred[columns], state.reference.rows) if state.reference and referred is not None else 0.0
+    found = baseline_of(begun, state.lengths, Table(state.own).used[columns], accepted, error)
     state.length[columns] = found.lengths
     state.contexts[columns] = np.where(found.daily, 1, found.contexts)
     state.shares[:, columns] = found.shares

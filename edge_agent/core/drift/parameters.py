@@ -58,7 +58,8 @@ STAKES: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 HALF_LIVES: Final = (2.0, 8.0, 32.0)  # blocks, of the mean deviation that is bet on
 SHOWN_HALF_LIFE: Final = 1  # index: the one whose deviation is reported as the effect size
 SIGN_STAKE: Final = 0.9
-TOLERANCE_REFERENCE: Final = 0.05  # total variation; a reference of 2000 rows is itself off by about 0.03
+# Total variation; a reference of 2000 rows is itself off by about 0.03. Where its own error is larger, that counts.
+TOLERANCE_REFERENCE: Final = 0.05
 TOLERANCE_BASELINE: Final = 0.1
 # While the hours of a day are not yet known, only what most rows of an hour can't share with the reference counts: an
 # hour of night is half a total variation away from a set of as many pictures by day as by night.

@@ -14,11 +14,12 @@ from msgspec import Meta, Struct
 
 from edge_agent.core.drift.bins import binning_id
 from edge_agent.core.wire import rfc3339
-from edge_agent.monitoring import LEVELS, Binning, DriftView, Learning, Level, Tally
+from edge_agent.monitoring import LEVELS, Binning, DriftView, FeatureState, Learning, Level, Tally
 from edge_agent.records import ModelIdentity
 
 SHA_DIGITS: Final = 12  # of the model's sha256; `info` has all of it
 PERCENT: Final = 100  # effect sizes are whole numbers of it
+TIERS: Final = ("shape", "reference", "baseline")  # what raises a feature, as FeatureState.tier
 EVIDENCE_LEAST: Final = -99.0  # log10; less is no news, and minus infinity no JSON
 
 Count = Annotated[int, Meta(ge=0)]
@@ -60,9 +61,10 @@ class Report(Struct, frozen=True, omit_defaults=True, kw_only=True):
     ``silenced_until``: RFC 3339, no events of levels until then; left out where nobody asked for it.
     ``evidence``: log10 of the fast tier's statistic over all features, then its thresholds of info and warning;
     ``blocks``: closed since the baseline was there. ``levels``: places in monitoring.LEVELS, left out where every
-    feature is at the pipeline's level. ``alarms``: by feature at info or worse. Effect sizes are in percent, and left
-    out where no feature has one. The lists of counts are those of a Tally; ``outside`` and ``repeated`` are left out
-    where all of them are 0.
+    feature is at the pipeline's level. ``raised``: of each feature at info or worse its place in ``features``, the tier's
+    in TIERS, and since when, in Unix seconds (None: the clock was not synchronised). Effect sizes are in percent, and
+    left out where no feature has one. The lists of counts are those of a Tally; ``outside`` and ``repeated`` are left
+    out where all of them are 0.
     """
 
     device: Text
@@ -83,7 +85,7 @@ class Report(Struct, frozen=True, omit_defaults=True, kw_only=True):
     learning: ReportLearning | None = None
     features: tuple[Text, ...] = ()
     levels: tuple[Annotated[int, Meta(ge=0, lt=len(LEVELS))], ...] = ()
-    alarms: dict[str, Alarm] = {}
+    raised: tuple[tuple[Count, Annotated[int, Meta(ge=0, lt=len(TIERS))], int | None], ...] = ()
     feature_evidence: tuple[float, ...] = ()
     tv_reference: Percents = ()
     psi_reference: Percents = ()
@@ -110,6 +112,14 @@ class Report(Struct, frozen=True, omit_defaults=True, kw_only=True):
             outside=self.outside or zeros,
             repeated=self.repeated or zeros,
         )
+
+    @property
+    def alarms(self) -> dict[str, Alarm]:
+        """By feature at info or worse."""
+        return {
+            self.features[place]: Alarm(TIERS[tier], None if since_s is None else rfc3339(since_s * 10**9))
+            for place, tier, since_s in self.raised
+        }
 
     def level_of(self, feature: int) -> Level:
         """Of the feature at this place."""
@@ -165,6 +175,8 @@ def read_report(payload: bytes) -> Report:
     may_lack: tuple[tuple[object, ...], ...] = (*others, report.outside, report.repeated)
     if any(len(part) != len(report.features) for part in (*counted, *filter(None, may_lack))):
         raise ValueError(f"has lists of other lengths than its {len(report.features)} features")
+    if any(place >= len(report.features) for place, _, _ in report.raised):
+        raise ValueError("raises a feature that it does not have")
     if any(sum(bins) != report.rows for bins in report.counts):
         raise ValueError(f"has counts that do not add up to its {report.rows} rows")
     return report
@@ -173,7 +185,6 @@ def read_report(payload: bytes) -> Report:
 def _with_features(report: Report, model: ModelIdentity, binning: Binning, tally: Tally, view: DriftView) -> Report:
     by_name = {state.name: state for state in view.features}
     states = [by_name[feature.name] for feature in binning]
-    raised = [state for state in states if LEVELS.index(state.level) >= LEVELS.index(Level.INFO)]
     info, warning = view.threshold
     return msgspec.structs.replace(
         report,
@@ -184,7 +195,7 @@ def _with_features(report: Report, model: ModelIdentity, binning: Binning, tally
         learning=_learning(view.learning),
         features=tuple(state.name for state in states),
         levels=_none_if_all([LEVELS.index(state.level) for state in states], LEVELS.index(view.level)),
-        alarms={state.name: Alarm(state.tier, _time(state.since_wall_ns)) for state in raised},
+        raised=tuple(_raised(place, state) for place, state in enumerate(states) if state.tier),
         feature_evidence=tuple(_evidence(state.evidence) for state in states),
         tv_reference=_percents([state.tv_reference for state in states]),
         psi_reference=_percents([state.psi_reference for state in states]),
@@ -198,6 +209,11 @@ def _with_features(report: Report, model: ModelIdentity, binning: Binning, tally
         outside=_none_if_all(tally.outside, 0),
         repeated=_none_if_all(tally.repeated, 0),
     )
+
+
+def _raised(place: int, state: FeatureState) -> tuple[int, int, int | None]:
+    since_ns = state.since_wall_ns
+    return place, TIERS.index(state.tier), None if since_ns is None else since_ns // 10**9
 
 
 def _learning(learning: Learning) -> ReportLearning:

@@ -11,13 +11,13 @@ from edge_agent.core.drift.bins import FeatureSpec
 from edge_agent.monitoring import LEVELS, FeatureState, Group, Learning, Level, LevelChange
 from edge_agent.records import Array
 
-_LOOK_AT: Final[dict[Group, str]] = {
+LOOK_AT: Final[dict[Group, str]] = {
     "sensor": "look at the sensor, its wiring and what it measures",
     "image": "look at light, lens, focus and the camera's place",
     "prediction": "look at samples with these predictions: the scene or the classes may have changed",
     "embedding": "look at unusual samples: something new may be in the picture",
 }
-_SAID: Final = {
+SAID: Final = {
     "shape": "no longer ranks among the blocks it was learnt from (conformal martingale)",
     "reference": "is materially apart from the model's reference",
     "baseline": "is materially apart from the baseline learnt here",
@@ -33,8 +33,8 @@ def of_feature(spec: FeatureSpec, before: Level, state: FeatureState, apart: Arr
     if LEVELS.index(state.level) < LEVELS.index(before):
         why = f"{spec.name} has been as before for a day of blocks"
     else:
-        why = "; ".join([f"{spec.name} {_SAID[state.tier]}", *_movements(spec, apart), *_sizes(state)])
-        why += f"; {_LOOK_AT[spec.group]}"
+        why = "; ".join([f"{spec.name} {SAID[state.tier]}", *_movements(spec, apart), *_sizes(state)])
+        why += f"; {LOOK_AT[spec.group]}"
     return [LevelChange(spec.name, before, state.level, why)]
 
 
@@ -68,7 +68,10 @@ def _movements(spec: FeatureSpec, apart: Array) -> list[str]:
     found = []
     if abs(apart[-1]) >= _NOTICED:
         found.append(f"{abs(apart[-1]):.0%} {'more' if apart[-1] > 0 else 'fewer'} are missing")
-    moved = np.cumsum(apart[:-1])  # how many more lie below each edge
+    below = np.cumsum(apart[:-1])  # how many more lie below each edge
+    above = below[-1] - below
+    # Rows that go missing, or come back, leave or fill both sides of an edge: values moved only from one to the other.
+    moved = np.where(below * above < 0, np.sign(below) * np.minimum(np.abs(below), np.abs(above)), 0.0)
     more, fewer = float(moved.max()), -float(moved.min())
     if spec.kind == "numeric" and max(more, fewer) >= _NOTICED:
         if fewer > 3 * more:

@@ -188,11 +188,14 @@ def _half(values: Array) -> str:
 def _unpacked(packed: _Projection) -> Projection:
     """Raises ValueError."""
     size = packed.elements
+    inverse_variance = _array("inverse_variance", packed.inverse_variance, (size,))
+    if (inverse_variance < 0).any():
+        raise ValueError("projection.inverse_variance: holds a number below 0")
     return Projection(
         tensor=packed.tensor,
         mean=_array("mean", packed.mean, (size,)),
         components=_array("components", packed.components, (size, 8)),
-        inverse_variance=_array("inverse_variance", packed.inverse_variance, (size,)),
+        inverse_variance=inverse_variance,
     )
 
 

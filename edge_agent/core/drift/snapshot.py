@@ -35,7 +35,8 @@ class Point(Struct, frozen=True):
 class Snapshot(Struct):
     """``latest``: the payload as published last; ``report``: the last one with counts, ``recent``: counts of the last
     RECENT_MOST reports of its binning. ``usual``: what they are drawn against, by feature, and ``usual_of``: whose it
-    is. ``reason``: why the baseline is learnt anew, "" for the first one."""
+    is. ``reason``: why the baseline is learnt anew, "" for the first one. ``ignored``: why the model's reference is not
+    used, "" where it is, and where there is none."""
 
     schema: Literal["edge-agent/drift-snapshot/1"] = "edge-agent/drift-snapshot/1"
     pipeline: str = ""
@@ -48,6 +49,7 @@ class Snapshot(Struct):
     history: tuple[Point, ...] = ()
     performance: Raw = Raw(NOTHING)
     reason: str = ""
+    ignored: str = ""
 
     def add(self, time: str, payload: bytes, tally: Tally, binning: Binning, view: DriftView) -> None:
         """A report was made."""
@@ -63,9 +65,11 @@ class Snapshot(Struct):
         point = Point(time, tally.rows, view.level, round(view.evidence, 2), tuple(map(_short, sizes)))
         self.history = (*self.history, point)[-POINTS_MOST:]
 
-    def about(self, usual: Sequence[Shares], of_reference: bool, reason: str, performance: bytes) -> None:
+    def about(
+        self, usual: Sequence[Shares], of_reference: bool, reason: str, performance: bytes, ignored: str = ""
+    ) -> None:
         self.usual, self.usual_of = tuple(usual), "reference" if of_reference else "baseline"
-        self.reason, self.performance = reason, Raw(performance)
+        self.reason, self.performance, self.ignored = reason, Raw(performance), ignored
 
     def now(self) -> Tally | None:
         """All of ``recent`` together."""

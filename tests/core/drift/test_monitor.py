@@ -75,6 +75,25 @@ def test_a_reference_that_does_not_fit_here_at_all_is_told_before_the_baseline_i
     assert line.monitor.view().features[2].tier == "reference"
 
 
+def test_a_reference_of_few_rows_is_not_believed_beyond_its_own_error() -> None:
+    each = 10 * SECOND
+    line = Line(Monitor(SPECS, SETTINGS, make_reference(SPECS, ordinary(3, 700)[:100]), 0))
+    changes = line.see(ordinary(6, 40, each), each)
+    assert [change.why for change in changes if change.after is Level.CRITICAL] == []
+    found = line.see(shifted(ordinary(1, 41, each), 0, 4), each)
+    assert ("oven.temperature", Level.CRITICAL) in [(change.feature, change.after) for change in found]
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_values_that_go_missing_are_not_said_to_move(share: float) -> None:
+    line = learnt()
+    rows = ordinary(1, 34)
+    rows[np.random.default_rng(35).random(len(rows)) < share, 0] = np.nan
+    said = " ".join(change.why for change in line.see(rows) if change.feature == "oven.temperature")
+    assert "more are missing" in said
+    assert "values" not in said
+
+
 def test_one_drift_does_not_make_the_other_features_easier_to_suspect() -> None:
     line = learnt()
     changes = line.see(shifted(ordinary(4, 8), 0, 30.0))

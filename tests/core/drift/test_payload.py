@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge_agent.core.drift.bins import binning_id, binning_of
 from edge_agent.core.drift.counts import Accumulator, add_tallies, empty_tally
-from edge_agent.core.drift.payload import Origin, Report, drift_body, read_report
+from edge_agent.core.drift.payload import TIERS, Alarm, Origin, Report, drift_body, read_report
 from edge_agent.monitoring import DriftView, FeatureState, Learning, Level, Tally
 from edge_agent.records import Array, ModelIdentity
 from tests.core.drift.streams import NAMES, SPECS, rows_of
@@ -67,6 +67,10 @@ def test_a_usual_report_of_27_features_and_5_minutes_takes_at_most_3_kb() -> Non
     assert sealed(body) <= 3000
 
 
+def test_a_report_in_which_everything_has_drifted_takes_little_more() -> None:
+    assert sealed(report_of(tally_of(rows_of(600, seed=1)), view(Level.CRITICAL))) <= 3500
+
+
 def test_a_heartbeat_takes_at_most_300_bytes() -> None:
     for seen in (view(), view(Level.CRITICAL)):
         assert sealed(report_of(empty_tally(BINNING), seen)) <= 300
@@ -96,7 +100,9 @@ def test_lists_are_in_the_order_of_the_features() -> None:
     assert found["binning"] == binning_id(BINNING)
     assert found["model"] == {"name": "conveyor", "version": "1.4.2", "sha256": "0123456789ab"}
     assert found["levels"] == [4 if column == place else 1 for column in range(27)]
-    assert found["alarms"] == {"image.red": {"tier": "reference", "since": "2025-11-24T16:00:00.000Z"}}
+    assert found["raised"] == [[place, TIERS.index("reference"), SINCE_NS // 10**9]]
+    since = "2025-11-24T16:00:00.000Z"
+    assert read_report(json.dumps(found).encode()).alarms == {"image.red": Alarm("reference", since)}
     assert [found[name][place] for name in ("tv_reference", "psi_reference", "tv_baseline")] == [31, 140, None]
     assert found["feature_evidence"][place] == 2.3
     assert found["evidence"] == [0.42, 3.158, 4.243]
@@ -107,8 +113,8 @@ def test_lists_are_in_the_order_of_the_features() -> None:
 
 def test_every_feature_at_info_is_an_alarm_and_one_at_ok_is_none() -> None:
     tally = tally_of(rows_of(9, seed=2))
-    assert set(json.loads(report_of(tally, view(Level.INFO)))["alarms"]) == set(NAMES)
-    assert not {"alarms", "levels", "since"} & set(json.loads(report_of(tally, view(Level.OK))))
+    assert [place for place, _, _ in json.loads(report_of(tally, view(Level.INFO)))["raised"]] == list(range(27))
+    assert not {"raised", "levels", "since"} & set(json.loads(report_of(tally, view(Level.OK))))
 
 
 def test_what_says_nothing_is_left_out() -> None:
@@ -116,7 +122,7 @@ def test_what_says_nothing_is_left_out() -> None:
     learning = Learning(done=False, days=1.25, of_days=7.0, block_s=900.0, correlation=None, contexts=1)
     seen = DriftView(Level.LEARNING, None, learning, plain, -math.inf, (3.158, 4.243), 0)
     found = json.loads(report_of(tally_of(rows_of(9, seed=2)), seen))
-    missing = {"levels", "alarms", "tv_reference", "psi_baseline", "quality", "performance", "since", "outside"}
+    missing = {"levels", "raised", "tv_reference", "psi_baseline", "quality", "performance", "since", "outside"}
     assert not missing & set(found)
     assert found["learning"] == {"done": False, "block_s": 900.0, "contexts": 1, "days": 1.25, "of_days": 7.0}
     assert found["evidence"][0] == -99.0

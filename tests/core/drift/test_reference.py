@@ -189,7 +189,8 @@ def _half(*values: float) -> str:
         (_set("projection", "mean", to="%"), "projection.mean"),
         (_set("projection", "mean", to=_half(1.0)), "2 bytes for float16"),
         (_set("projection", "mean", to=_half(*[math.inf] * 40)), "not finite"),
-        (_set("projection", "elements", to=-1), "projection.mean"),
+        (_set("projection", "inverse_variance", to=_half(*[-1.0] * 40)), "below 0"),
+        (_set("projection", "elements", to=-1), "projection."),
     ],
 )
 def test_a_damaged_reference_is_refused_with_what_is_wrong(change: Callable[[dict[str, Any]], None], said: str) -> None:
