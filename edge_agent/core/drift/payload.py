@@ -61,10 +61,10 @@ class Report(Struct, frozen=True, omit_defaults=True, kw_only=True):
     ``silenced_until``: RFC 3339, no events of levels until then; left out where nobody asked for it.
     ``evidence``: log10 of the fast tier's statistic over all features, then its thresholds of info and warning;
     ``blocks``: closed since the baseline was there. ``levels``: places in monitoring.LEVELS, left out where every
-    feature is at the pipeline's level. ``raised``: of each feature at info or worse its place in ``features``, the tier's
-    in TIERS, and since when, in Unix seconds (None: the clock was not synchronised). Effect sizes are in percent, and
-    left out where no feature has one. The lists of counts are those of a Tally; ``outside`` and ``repeated`` are left
-    out where all of them are 0.
+    feature is at the pipeline's level. ``raised``: of each feature at info or worse its place in ``features``, the
+    tier's in TIERS, and since when, in Unix seconds (None: the clock was not synchronised). Effect sizes are in
+    percent, and left out where no feature has one. The lists of counts are those of a Tally; ``outside`` and
+    ``repeated`` are left out where all of them are 0.
     """
 
     device: Text
