@@ -137,7 +137,8 @@ def _warnings(reference: Reference, truths: Mapping[str, Array]) -> Iterator[str
     rows = reference.rows
     if rows < ROWS_FEW:
         yield (
-            f"warning: {rows} rows: their shares are off by about {_sampling_error(rows):.2f} in total variation by "
+            f"warning: {rows:,} {'row' if rows == 1 else 'rows'}: their shares are off by about "
+            f"{_sampling_error(rows):.2f} in total variation by "
             f"chance alone; {ROWS_FEW} rows or more are needed before a tolerance of 0.05 means anything"
         )
     for feature, counts in zip(reference.binning, reference.counts, strict=True):
@@ -159,5 +160,6 @@ def _warnings(reference: Reference, truths: Mapping[str, Array]) -> Iterator[str
 
 def _sampling_error(rows: int) -> float:
     """The expected total variation between ten equal bins and a sample of them: half the sum of the mean absolute
-    deviations of ten binomial shares, each sqrt(2 p (1 - p) / (pi n)) with p = 0.1 (the normal approximation)."""
-    return 5 * math.sqrt(2 * 0.1 * 0.9 / (math.pi * rows))
+    deviations of ten binomial shares, each sqrt(2 p (1 - p) / (pi n)) with p = 0.1 (the normal approximation). One row
+    alone is 0.9 away, and no number of rows is further."""
+    return min(0.9, 5 * math.sqrt(2 * 0.1 * 0.9 / (math.pi * rows)))

@@ -232,7 +232,7 @@ class Agent:
         drift = self.parts.drift = make_drift(self.parts, self.services)
         if drift is not None:
             self.control.requests.update(drift.requests())
-            self.broker.subscribe(self.topics.feedback, drift.feedback)
+            self.broker.subscribe(self.topics.feedback, drift.feedback, retain_as_published=True)
 
     def _greeting(self) -> list[Record]:
         updater = self.parts.updater

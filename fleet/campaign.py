@@ -15,6 +15,7 @@ from fleet.fleet_view import Device, HeldSaid, StatusSaid, printable
 
 # Not for this board, or not yet for its program: nothing speaks against the model.
 _UNFIT: Final = frozenset({Reason.PROFILE.value, Reason.AGENT.value})
+_NOT_LOOKED: Final = "has not looked for updates since its start; has it [update] repository?"
 _NOT_HELD_AGAINST: Final = frozenset({Reason.WITHDRAWN.value})
 
 
@@ -160,6 +161,8 @@ class Campaign:
         # A check from before the rollout says nothing of it
         failed = status.check.ok is False
         detail = status.check.detail if failed or self.rollout.id in status.check.detail else ""
+        if status.check.ok is None:
+            detail = _NOT_LOOKED
         return self._standing(device, Phase.WAITING, word, status.check.reason if failed else None, detail)
 
     def _standing(

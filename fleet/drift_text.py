@@ -78,13 +78,16 @@ def _number(value: float | None, how: str) -> str:
 
 
 def _verdict(found: FleetDrift) -> str:
+    bad = sum(device.level in (Level.WARNING, Level.CRITICAL) for device in found.devices)
+    alone = f"; {bad} of {len(found.devices)} at warning or critical by its own alarm" if bad else ""
     judged = sum(device.e_value is not None for device in found.devices)
     if found.mean_e is None:
-        return f"{len(found.devices)} watched pipelines, none has its baseline yet"
+        return f"watched pipelines: {len(found.devices)}, none with its baseline yet{alone}"
     shifted = sum(device.shifted for device in found.devices)
     names = f"{shifted} of {judged} have shifted" if shifted else f"none of {judged} has shifted"
     whole = "the fleet as a whole has shifted" if found.fleet_shifted else "the fleet as a whole has not"
-    return f"{names} (at most {found.rate:.0%} of those named are false); {whole} (mean e-value {found.mean_e:.3g})"
+    false = f"at most {found.rate:.0%} of those named are false"
+    return f"{names} ({false}); {whole} (mean e-value {found.mean_e:.3g}){alone}"
 
 
 def _unreadable(found: FleetDrift) -> list[str]:

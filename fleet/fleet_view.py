@@ -49,6 +49,8 @@ class LastSaid(Struct, frozen=True):
 
 
 class CheckSaid(Struct, frozen=True):
+    """``ok`` None: it has not looked for updates since its start."""
+
     ok: bool | None = None
     reason: str | None = None
     detail: str = ""

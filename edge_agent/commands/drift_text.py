@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from edge_agent.core.drift.payload import Report
-from edge_agent.core.drift.reasons import LOOK_AT, SAID
+from edge_agent.core.drift.reasons import LOOK_AT, SAID, days_text
 from edge_agent.core.drift.snapshot import Snapshot
 from edge_agent.core.wire import printable
 from edge_agent.monitoring import LEVELS
@@ -73,7 +73,7 @@ def _learning(snapshot: Snapshot, report: Report) -> Iterator[str]:
     if learning.done:
         yield f"  baseline learnt; blocks of {learning.block_s:g} s, {contexts}, {report.blocks} judged"
     else:
-        yield f"  baseline: {learning.days or 0:.3g} of {learning.of_days or 0:.3g} days; {contexts}"
+        yield f"  baseline: {days_text(learning.days or 0)} of {days_text(learning.of_days or 0)}; {contexts}"
     if snapshot.ignored:
         yield f"  the model's reference is not used: {printable(snapshot.ignored)}"
     elif snapshot.usual_of == "baseline":

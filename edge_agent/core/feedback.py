@@ -77,7 +77,7 @@ def parse_feedback(payload: bytes) -> Feedback:
     try:
         said = msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"Expected one JSON object: {_shown(str(error))}") from None
+        raise ValueError(f"Expected one JSON object: {error}") from None
     if not isinstance(said, dict):
         raise ValueError('Expected one JSON object with "id" and "label"')
     for key in said:
@@ -94,6 +94,14 @@ def parse_feedback(payload: bytes) -> Feedback:
     if prediction is not None and not isinstance(prediction, dict):
         raise ValueError('"prediction" must be the message of that prediction, an object')
     return Feedback(parse_id(said.get("id")), labels, selected, prediction, said.get("transaction"))
+
+
+def transaction_of(payload: bytes) -> object:
+    """What is wanted back with the answer, also of feedback that is refused; None where there is nothing to be read."""
+    try:
+        return msgspec.json.decode(payload, type=dict[str, Any]).get("transaction")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def truth_of(value: object, head: OutputCard, labels: Sequence[str]) -> Truth:
@@ -148,4 +156,5 @@ def _shown(value: object) -> str:
     """What a stranger sent, in one line of bounded length."""
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode("utf-8", "replace")
     plain = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    return f'"{plain[:TEXT_MOST]}…"' if len(plain) > TEXT_MOST else f'"{plain}"'
+    short = f"{plain[:TEXT_MOST]}…" if len(plain) > TEXT_MOST else plain
+    return f'"{short}"' if isinstance(value, str) else short

@@ -14,7 +14,7 @@ from typing import Any, Final
 from edge_agent import limits
 from edge_agent.core.drift.requests import Asked, parse_rebaseline, parse_silence
 from edge_agent.core.drift.snapshot import read_snapshot
-from edge_agent.core.feedback import parse_feedback
+from edge_agent.core.feedback import parse_feedback, transaction_of
 from edge_agent.core.wire import Topics, response_body
 from edge_agent.errors import StorageError
 from edge_agent.monitoring import Moment
@@ -208,7 +208,7 @@ class DriftWorker(Worker):
             if one is None:
                 raise ValueError(f"no pipeline {feedback.id.pipeline!r}; known: {', '.join(self._watched)}")
         except ValueError as error:
-            self._respond(None, None, str(error))
+            self._respond(transaction_of(payload), None, str(error))
             return
         answer = one.label(feedback, now)
         data = {"id": answer.id, "result": answer.result, "wrong": answer.wrong, "detail": answer.detail}

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
+from edge_agent.config.words import duration_text
 from edge_agent.core.data_quality import Quality
 from edge_agent.core.drift.counts import probabilities
 from edge_agent.core.drift.monitor import Monitor
@@ -193,7 +194,7 @@ class Watched:
     def silence(self, for_ns: int, reason: str, now: Moment) -> None:
         """No events of levels until then; reports go on. It ends with the process."""
         self._telling.silent_until_ns, self._asked = now.mono_ns + for_ns, True
-        what = f"no events of drift for {for_ns / 1e9:g} s" if for_ns else "events of drift are told again"
+        what = f"no events of drift for {duration_text(for_ns)}" if for_ns else "events of drift are told again"
         self._tell("drift_silenced", "info", f"{what}: {reason}")
 
     # --- inside --------------------------------------------------------------------------------------------------

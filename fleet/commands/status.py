@@ -45,19 +45,23 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _print(options: argparse.Namespace, rollouts: Sequence[Rollout], known: Sequence[Device] | None) -> None:
-    """``known`` None: the broker was not asked."""
+    """``known`` None: the broker could not be asked, so nobody knows how far the rollouts are."""
     devices = known or []
     numbers = {rollout.id: rollout.number for rollout in rollouts}
     campaigns = [Campaign(rollout, numbers, devices) for rollout in rollouts]
     if options.json:
         members = {
-            "rollouts": [_rollout_object(campaign) for campaign in campaigns],
+            "rollouts": [_rollout_object(campaign, known is not None) for campaign in campaigns],
             "devices": [device_object(device) for device in sorted(devices, key=lambda device: device.id)],
         }
-        print(json.dumps({"schema": SCHEMA, "ok": True, **members}))
+        print(json.dumps({"schema": SCHEMA, "ok": known is not None, **members}))
         return
     shown = campaigns[-ROLLOUTS_SHOWN:]
-    print(table(_ROLLOUT_HEAD, [_rollout_row(campaign) for campaign in shown]) if shown else "no rollout yet")
+    print(
+        table(_ROLLOUT_HEAD, [_rollout_row(campaign, known is not None) for campaign in shown])
+        if shown
+        else "no rollout yet"
+    )
     if len(campaigns) > len(shown):
         print(f"and {len(campaigns) - len(shown)} older")
     rows = device_rows(devices)
@@ -65,13 +69,14 @@ def _print(options: argparse.Namespace, rollouts: Sequence[Rollout], known: Sequ
         print("", table(_DEVICE_HEAD, rows) if rows else "no device is known to the broker", sep="\n")
 
 
-def _rollout_row(campaign: Campaign) -> tuple[str, ...]:
+def _rollout_row(campaign: Campaign, counted: bool) -> tuple[str, ...]:
     phases = (Phase.COMMITTED, Phase.UNDER_WAY, Phase.WAITING, Phase.FAILED)
     rollout = campaign.rollout
-    return (rollout.id, rollout.state, f"{rollout.percent:g} %", *(str(campaign.count(phase)) for phase in phases))
+    counts = (str(campaign.count(phase)) if counted else "-" for phase in phases)
+    return (rollout.id, rollout.state, f"{rollout.percent:g} %", *counts)
 
 
-def _rollout_object(campaign: Campaign) -> dict[str, object]:
+def _rollout_object(campaign: Campaign, counted: bool) -> dict[str, object]:
     rollout = campaign.rollout
     return {
         "rollout": rollout.id,
@@ -79,7 +84,7 @@ def _rollout_object(campaign: Campaign) -> dict[str, object]:
         "model": rollout.model,
         "state": rollout.state,
         "percent": rollout.percent,
-        "counts": {phase.value: campaign.count(phase) for phase in Phase},
+        "counts": {phase.value: campaign.count(phase) for phase in Phase} if counted else None,
     }
 
 

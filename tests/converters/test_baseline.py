@@ -192,6 +192,8 @@ def test_too_few_rows_a_constant_and_a_dead_feature_and_no_labels_are_warned_of(
         "fault",
     ]
     assert "off by about 0.17" in said[0]
+    said = make_baseline(DeviceModel(float_hybrid(), card=HYBRID_CARD), Rows(examples), range(1)).warnings
+    assert "1 row: their shares are off by about 0.90 " in said[0]  # ten bins can't be further apart
     assert "no row has a label" in said[-1]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.core.card_schema import OutputCard
-from edge_agent.core.feedback import NONE, PredictionId, parse_feedback, parse_id, truth_of
+from edge_agent.core.feedback import NONE, PredictionId, parse_feedback, parse_id, transaction_of, truth_of
 from edge_agent.core.wire import Identity
 from tests.core.labelled import BOOT, CLASSES, FAULT, OBJECTS, ODD, WEAR, prediction_id
 
@@ -59,6 +59,30 @@ def test_what_is_no_feedback_is_refused_in_one_line(payload: bytes, said: str) -
     with pytest.raises(ValueError, match=said) as caught:
         parse_feedback(payload)
     assert "\n" not in str(caught.value)
+
+
+def test_what_was_sent_is_shown_as_it_was_sent() -> None:
+    with pytest.raises(ValueError, match=r"^found 99; allowed") as number:
+        truth_of(99, FAULT, CLASSES)
+    with pytest.raises(ValueError, match=r'^found "x99"; allowed'):
+        truth_of("x99", FAULT, CLASSES)
+    assert "label of the model" in str(number.value)
+
+
+@pytest.mark.parametrize(
+    ("payload", "transaction"),
+    [
+        (sent(lable="good", transaction="t-1"), "t-1"),
+        (b'{"transaction": {"deep": [1]}}', {"deep": [1]}),
+        (b'{"id": 7}', None),
+        (b"[7]", None),
+        (b'{"transaction": 7', None),
+        (b"\xff", None),
+        (b"[" * 4000, None),
+    ],
+)
+def test_also_what_is_refused_has_its_transaction(payload: bytes, transaction: object) -> None:
+    assert transaction_of(payload) == transaction
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,13 @@ def test_a_device_stands_where_its_words_say(members: dict[str, Any], phase: Pha
     assert (standing.phase, standing.word) == (phase, word)
 
 
+def test_a_device_that_never_looks_for_updates_is_no_riddle() -> None:
+    (standing,) = campaign(a=status()).standings
+    assert "has it [update] repository?" in standing_line(standing)
+    (standing,) = campaign(a=status(check={"ok": True, "reason": None, "detail": ""})).standings
+    assert not standing.detail
+
+
 def test_a_device_that_waits_says_why_its_last_check_failed() -> None:
     check = {"ok": False, "reason": "metadata_expired", "detail": "timestamp expired"}
     (standing,) = campaign(a=status(check=check)).standings

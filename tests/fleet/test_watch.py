@@ -307,4 +307,9 @@ def test_status_shows_the_repository_where_the_broker_is_away(
     begin(operator, "a")
     with pytest.raises(TransportError, match="nothing is known of the devices"):
         status.main([str(operator.folder), "--mqtt-port", "1"])
-    assert "hall-1-1" in capsys.readouterr().out
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("hall-1-1")]
+    assert row.split()[-4:] == ["-"] * 4  # nobody waits as far as anybody knows
+    with pytest.raises(TransportError):
+        status.main([str(operator.folder), "--mqtt-port", "1", "--json"])
+    (told,) = objects(capsys.readouterr().out)
+    assert (told["ok"], told["rollouts"][0]["counts"]) == (False, None)

@@ -101,13 +101,23 @@ def test_a_label_is_counted_once_and_whatever_comes_is_answered(
     assert label({"id": prediction["id"], "label": best})["data"]["result"] == "doubled"
     stranger = prediction["id"].replace(prediction["boot_id"], "0" * 8 + "-0000-0000-0000-" + "0" * 12)
     assert label({"id": stranger, "label": best})["data"]["result"] == "unknown"
-    refused = label({"id": "nonsense"})
-    assert refused["status"] == "error"
+    refused = label({"id": "nonsense", "transaction": 8})
+    assert (refused["status"], refused["transaction"]) == ("error", 8)
     wait_for(
         lambda: reports(subscriber)[-1].get("performance", {}).get("labels", {}).get("doubled"), "the count of labels"
     )
     total = reports(subscriber)[-1]["performance"]["outputs"]["fault"]["total"]
     assert total[:2] == [1, 1.0]  # labels, accuracy
+
+
+def test_a_label_that_was_published_retained_is_ignored_and_counted(
+    broker: Mosquitto, subscriber: Subscriber, daemon: StartDaemon
+) -> None:
+    daemon(head(broker.port) + LINE)
+    prediction = subscriber.wait_predictions(2)[0]
+    subscriber.publish(f"{BASE}/feedback", json.dumps({"id": prediction["id"], "label": "good"}), retain=True)
+    wait_for(lambda: [s for s in subscriber.payloads("/stats") if s["drift"]["ignored"] == 1], "the label in the count")
+    assert not subscriber.payloads("/response/feedback")
 
 
 def test_a_new_baseline_and_silence_want_a_reason(
@@ -122,6 +132,8 @@ def test_a_new_baseline_and_silence_want_a_reason(
     assert "reason" in request("drift-rebaseline")["error"]
     assert "no pipeline" in request("drift-silence", **{"for": "1h", "reason": "x", "pipeline": "nobody"})["error"]
     assert request("drift-silence", **{"for": "1h", "reason": "the belt is cleaned"})["status"] == "ok"
+    wait_for(lambda: events(subscriber, "drift_silenced"), "the event of the silence")
+    assert events(subscriber, "drift_silenced")[0]["detail"] == "no events of drift for 1h: the belt is cleaned"
     said = request("drift-rebaseline", reason="another lens", pipeline="inspect")
     assert said["data"] == {"pipelines": ["inspect"], "reason": "another lens"}
     wait_for(lambda: events(subscriber, "drift_rebaselined"), "the event")

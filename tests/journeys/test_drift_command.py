@@ -85,7 +85,7 @@ def test_while_it_learns_the_progress_is_shown_and_the_result_is_good(
     assert command(config, "inspect") == 0
     shown = capsys.readouterr().out
     assert shown.startswith("inspect: learning")
-    assert " of 0.01 days; " in shown
+    assert " of 20 min; " in shown
     assert "light.confidence" in shown
 
 

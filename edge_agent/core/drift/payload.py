@@ -219,8 +219,8 @@ def _raised(place: int, state: FeatureState) -> tuple[int, int, int | None]:
 def _learning(learning: Learning) -> ReportLearning:
     return ReportLearning(
         done=learning.done,
-        days=None if learning.done else round(learning.days, 2),
-        of_days=None if learning.done else round(learning.of_days, 2),
+        days=None if learning.done else round(learning.days, 4),
+        of_days=None if learning.done else round(learning.of_days, 4),
         block_s=round(learning.block_s, 1),
         correlation=None if learning.correlation is None else round(learning.correlation, 2),
         contexts=learning.contexts,

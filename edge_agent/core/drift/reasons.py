@@ -43,7 +43,7 @@ def overall(before: Level, after: Level, states: Sequence[FeatureState], learnin
     if after is Level.OK:
         why = "no feature is apart from what was learnt"
         if before is Level.LEARNING:
-            why = f"the baseline is learnt, from {learning.of_days:.3g} days"
+            why = f"the baseline is learnt, from {days_text(learning.of_days)}"
             if learning.daily:
                 why += f"; days or neighbouring hours differ in {', '.join(learning.daily)}: judged by whole days"
     elif after is Level.LEARNING:
@@ -51,6 +51,18 @@ def overall(before: Level, after: Level, states: Sequence[FeatureState], learnin
     else:
         why = f"{after.value}: {', '.join(state.name for state in states if state.level is after)}"
     return LevelChange("", before, after, why)
+
+
+def days_text(days: float) -> str:
+    """Days in a unit of their size: "14 days", "36 h", "20 min"."""
+    for unit, size in (("days", 1), ("h", 24), ("min", 24 * 60)):
+        if days * size >= 2:
+            return f"{_rounded(days * size)} {unit}"
+    return f"{_rounded(days * 86400)} s"
+
+
+def _rounded(number: float) -> str:
+    return f"{round(number, 0 if number >= 10 else 1):g}"
 
 
 def begun_again(before: Level, reason: str) -> LevelChange:

@@ -39,6 +39,7 @@ _AXES: Final = (
     ("levels.p_count", 1),
     ("levels.apart", 1),
 )
+_REFERRED: Final = (("against_reference.log", 3), ("against_reference.deviation", 1), ("against_reference.weight", 1))
 
 
 def begun_again(old: State, reason: str) -> State:
@@ -83,17 +84,31 @@ def _keep_stream(old: State, new: State) -> None:
         new.usual_rows = list(old.usual_rows)
 
 
+def _of_reference(state: State, column: int) -> object:
+    """What it says of a feature; None where there is none."""
+    return None if state.reference is None else (state.reference.binning[column], state.reference.counts[column])
+
+
+def _copy(old: State, new: State, what: Sequence[tuple[str, int]], before: Array, after: Array) -> None:
+    for path, axis in what:
+        source, target = attrgetter(path)(old), attrgetter(path)(new)
+        np.moveaxis(target, axis, 0)[after] = np.moveaxis(source, axis, 0)[before]
+
+
 def _carry(old: State, new: State, before: Array, after: Array) -> None:
-    """Features at ``before`` (m,) are at ``after`` (m,) now. The tier of the reference begins again: it is another. So
-    do open blocks, for their rows are not counted in its bins."""
+    """Features at ``before`` (m,) are at ``after`` (m,) now. The tier of the reference begins again where it is another
+    one. So do open blocks, for their rows are not counted in its bins."""
     own = list(new.own)
     for source, target in zip(before.tolist(), after.tolist(), strict=True):
         own[target] = old.own[source]
     new.own = tuple(own)
-    for path, axis in _AXES:
-        source, target = attrgetter(path)(old), attrgetter(path)(new)
-        np.moveaxis(target, axis, 0)[after] = np.moveaxis(source, axis, 0)[before]
+    _copy(old, new, _AXES, before, after)
     new.levels.held[REFERENCE] = OK
+    same = np.array(
+        [_of_reference(old, one) == _of_reference(new, other) for one, other in zip(before, after, strict=True)], bool
+    )
+    _copy(old, new, _REFERRED, before[same], after[same])
+    new.levels.held[REFERENCE, after[same]] = old.levels.held[REFERENCE, before[same]]
     new.correlation = old.correlation
     for begun in old.learning:
         kept = np.isin(before, begun.columns)

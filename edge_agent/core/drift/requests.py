@@ -34,9 +34,12 @@ def parse_silence(value: Any, known: Collection[str]) -> Asked:
     """{"for": "2h", "reason": "belt is cleaned", "pipeline": "inspect"}; "0s" ends a silence. Raises ValueError."""
     said = _object(value, ("for", "reason", "pipeline"))
     text = said.get("for")
-    if not isinstance(text, str):
+    if text is None:
         raise ValueError('"for" is missing: how long, such as "2h"; "0s" ends a silence')
-    for_ns = Duration.parse(text)
+    try:
+        for_ns = Duration.parse(text)
+    except (TypeError, ValueError):
+        raise ValueError(f'"for" is {_shown(text)}: expected {Duration.allowed}') from None
     if for_ns > SILENCE_MOST_NS:
         raise ValueError(f'"for" is {_shown(text)}: at most "30d"')
     return Asked(_pipelines(said, known), _reason(said), for_ns)

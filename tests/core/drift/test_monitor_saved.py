@@ -140,6 +140,20 @@ def test_an_input_that_is_not_the_same_is_learnt_anew(other: dict[str, str]) -> 
     assert [state.level is Level.LEARNING for state in line.monitor.view().features] == [True, False, False]
 
 
+def test_a_new_model_with_the_same_reference_does_not_end_what_was_told_against_it() -> None:
+    """An update on a camera that has drifted: the drift does not go away with it, nor does the alarm."""
+    reference = make_reference(SPECS, ordinary(3, 700))
+    line = Line(Monitor(SPECS, SETTINGS, reference, 0))
+    line.see(shifted(ordinary(1, 31), 2, 4.0))
+    before = line.monitor.view().features[2]
+    assert (before.level, before.tier) == (Level.CRITICAL, "reference")
+    line.monitor.renew(SPECS, SETTINGS, reference)
+    after = line.monitor.view().features[2]
+    assert (after.level, after.tier, after.since_wall_ns) == (before.level, before.tier, before.since_wall_ns)
+    line.monitor.renew(SPECS, SETTINGS, make_reference(SPECS, ordinary(3, 701)))
+    assert line.monitor.view().features[2].tier != "reference"
+
+
 def test_a_model_may_be_renewed_while_its_baseline_is_learnt() -> None:
     line = Line(Monitor(SPECS, SETTINGS, None, 2))
     line.see(ordinary(2, 14))

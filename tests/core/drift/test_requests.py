@@ -52,7 +52,14 @@ def test_what_is_wrong_is_said_in_a_line(value: object, said: str) -> None:
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("text", [None, 7, "", "2", "-2h", "for ever", "31d", "1e99h", "x" * 4000])
+def test_a_length_without_a_unit_is_not_taken_for_a_missing_one() -> None:
+    with pytest.raises(ValueError, match=r'^"for" is 7200: expected a time with its unit'):
+        parse_silence({"for": 7200, "reason": "x"}, KNOWN)
+    with pytest.raises(ValueError, match=r'^"for" is missing'):
+        parse_silence({"reason": "x"}, KNOWN)
+
+
+@pytest.mark.parametrize("text", [None, 7, ["2h"], "", "2", "-2h", "for ever", "31d", "1e99h", "x" * 4000])
 def test_a_silence_has_a_length_that_is_allowed(text: object) -> None:
     with pytest.raises(ValueError, match=r"2h|24h|30d") as caught:
         parse_silence({"for": text, "reason": "x"}, KNOWN)
