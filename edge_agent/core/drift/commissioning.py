@@ -82,7 +82,7 @@ class Scores(Struct):
 
     def _make_room(self) -> None:
         drop = self.size // 4 if self.size >= BLOCKS_KEPT else 0
-        grow = drop or min(self.size, BLOCKS_KEPT - self.size)
+        grow = drop or min(max(8, self.size // 8), BLOCKS_KEPT - self.size)  # there may be many pipelines on a board
         for name in ("numbers", "contexts", "rows", "packed"):
             old = getattr(self, name)
             empty = np.full((grow, *old.shape[1:]), _UNKNOWN if name == "packed" else 0, old.dtype)
