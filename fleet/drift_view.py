@@ -198,7 +198,8 @@ def _device(key: tuple[str, str], watched: _Watched, value: float | None, shifte
     report = watched.full
     raised: Iterable[tuple[Level, str]] = ()
     if report is not None:
-        raised = ((report.level_of(place), name) for place, name in enumerate(report.features) if name in report.alarms)
+        alarms = report.alarms
+        raised = ((report.level_of(place), name) for place, name in enumerate(report.features) if name in alarms)
     worst = sorted(raised, key=lambda item: (-LEVELS.index(item[0]), item[1]))
     return DeviceDrift(
         device=key[0],

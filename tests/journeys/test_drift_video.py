@@ -128,7 +128,8 @@ def test_a_change_of_the_picture_is_found_and_named(
 
     def named() -> dict[str, Any] | None:
         report = latest(subscriber)
-        return report if report.get("level") == "critical" and names & set(report.get("alarms", {})) else None
+        raised = {report["features"][place] for place, *_ in report.get("raised", ())}
+        return report if report.get("level") == "critical" and names & raised else None
 
     report = wait_for(named, f"an alarm that the video is {change}", 120)
     sizes = effects(report)
