@@ -192,7 +192,7 @@ class DriftWorker(Worker):
         for event in events:
             self.services.emit(event)
         for error in one.take_failures():
-            self.faults.add(error, "a picture was not looked at")
+            self.faults.add(error, "a frame was not watched")
         return bool(reports)
 
     def _moment(self) -> Moment:

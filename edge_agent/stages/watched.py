@@ -102,7 +102,12 @@ class Watched:
         if waiting.failure is not None:
             self._failures.append(waiting.failure)
         for seen in waiting.seen:
-            self._see(seen, now)
+            try:
+                self._see(seen, now)
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - of one frame: the others are watched, and the report goes out
+                self._failures.append(error)
         self._remember(waiting.published, now)
         if self.sampling is not None:
             self.sampling.store(now)
@@ -123,7 +128,7 @@ class Watched:
         return reports, events
 
     def take_failures(self) -> list[Exception]:
-        """What kept the camera's thread from looking at a frame."""
+        """What kept a frame from being watched, here or on the camera's thread."""
         failures, self._failures = self._failures, []
         return failures
 

@@ -280,7 +280,7 @@ def test_a_picture_that_can_not_be_looked_at_costs_no_frame_and_is_told() -> Non
         frame = Frame("belt", 0, 0, 0, "arrival", np.zeros((8, 8, 3), np.uint8))
         assert line.watch.look(ENGINE, {"image": np.zeros(3, np.float32)}, frame) is None
         wait_for(lambda: desk.site.said("worker_failed"), "it is told")
-        assert "not looked at" in desk.site.said("worker_failed")[0].detail
+        assert "was not watched" in desk.site.said("worker_failed")[0].detail
         assert desk.worker.crashes == 1
     assert desk.site.deaths == []
 

@@ -14,7 +14,8 @@ from edge_agent.core.drift.observe import Observer
 from edge_agent.core.drift.payload import Report
 from edge_agent.core.drift.reference import make_reference
 from edge_agent.core.drift.telling import APART_NS
-from edge_agent.monitoring import Level
+from edge_agent.monitoring import Level, Observation
+from edge_agent.records import Array
 from edge_agent.stages.engine import Engine
 from tests.simulators.tiny_models import tiny_engine
 from tests.simulators.watched_line import SECOND, Line, classifier
@@ -81,6 +82,22 @@ def test_without_a_frame_a_heartbeat_comes() -> None:
     assert all(len(body) <= 300 for body in line.bodies)
     assert line.watched.snapshot.counted() is None
     assert line.watched.snapshot.said().seq == 1
+
+
+def test_frames_that_can_not_be_read_cost_neither_the_others_nor_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Observer.row
+
+    def every_second(self: Observer, seen: Observation) -> Array:
+        if seen.mono_ns % SECOND:
+            raise ArithmeticError("a square root of a negative number")
+        return row(self, seen)
+
+    monkeypatch.setattr(Observer, "row", every_second)
+    line = Line(ENGINE)
+    line.see(20)
+    assert [type(error) for error in line.watched.take_failures()] == [ArithmeticError] * 20
+    line.wait(300)
+    assert rows(line.reports) == 20
 
 
 def test_a_classifier_without_a_reference_reports_beyond_the_first_part_of_its_commissioning() -> None:
