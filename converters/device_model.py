@@ -41,7 +41,7 @@ class DeviceModel:
         threads: int = 1,
     ) -> None:
         self.file: ModelFile = parse_model(content, path)
-        if self.file.compiled_for_edgetpu:
+        if self.file.form == "edgetpu":
             raise ModelError(f"{path}: compiled for the Edge TPU, this machine can't run it; name the build before it")
         self._runtime = create(content, delegate, threads=threads, external={})
         self.card: ResolvedCard = resolve(

@@ -58,7 +58,7 @@ def _check_name(name: str) -> None:
 
 
 def _check_content(name: str, content: bytes) -> None:
-    if name == CPU_MEMBER and parse_model(content, Path(name)).compiled_for_edgetpu:
+    if name == CPU_MEMBER and parse_model(content, Path(name)).form == "edgetpu":
         raise ConfigError(f"{name}: compiled for the Edge TPU; the build for the CPU belongs here")
 
 

@@ -18,11 +18,11 @@ from edge_agent.config.schema import DelegateConfig, ModelConfig
 from edge_agent.io.board import read_board
 from edge_agent.io.model_file import read_model
 from edge_agent.io.profiles import find_profile
+from edge_agent.io.runtimes import PLAIN
 from edge_agent.io.runtimes.choose import Choice
 from edge_agent.records import ModelFile
 
 OUTBOX_FILE = "outbox.sqlite"
-PLAIN = ("xnnpack", "cpu")  # the back-ends that every machine has
 
 
 class ModelRequest(Struct, frozen=True):
@@ -102,7 +102,7 @@ def _order(request: ModelRequest, file: ModelFile) -> tuple[str, ...]:
     """The declared order; before it the Edge TPU, where a model compiled for one would meet only back-ends that can't
     take it (most profiles declare no Edge TPU: it is plugged in)."""
     order = tuple(request.order) or PLAIN
-    if file.compiled_for_edgetpu and set(order) <= set(PLAIN):
+    if file.form == "edgetpu" and set(order) <= set(PLAIN):
         return ("edgetpu", *order)
     return order
 

@@ -167,8 +167,12 @@ class StandardMetadata(Struct, frozen=True):
     outputs: tuple[TensorMetadata, ...]
 
 
+Form = Literal["tflite", "edgetpu", "onnx"]
+"""What a model file holds: a TFLite graph, one that is compiled for the Edge TPU, an ONNX graph."""
+
+
 class ModelFile(Struct, frozen=True):
-    """One .tflite as read: all bytes at once (a mapped file that is truncated under a live model is SIGBUS)."""
+    """One model file as read: all bytes at once (a mapped file that is truncated under a live model is SIGBUS)."""
 
     path: str
     content: bytes
@@ -176,7 +180,7 @@ class ModelFile(Struct, frozen=True):
     card: dict[str, Any] | None  # edge-agent/card.json, not yet checked
     metadata: StandardMetadata | None
     members: dict[str, bytes]  # the zip after the flatbuffer: associated files by name
-    compiled_for_edgetpu: bool
+    form: Form = "tflite"
     notes: tuple[str, ...] = ()  # what could not be read, for example a damaged zip
 
 

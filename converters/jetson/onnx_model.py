@@ -36,7 +36,7 @@ class OnnxModel(DeviceModel):
     def __init__(self, file: OnnxFile, *, card: Mapping[str, Any], where: str, folder: Path) -> None:
         """Raises ModelError or ConfigError where the card does not fit the tensors."""
         self.onnx = file
-        self.file = ModelFile(file.path, file.content, file.sha256, None, None, {}, False)
+        self.file = ModelFile(file.path, file.content, file.sha256, None, None, {}, "onnx")
         self._runtime: Any = _Elsewhere(file.inputs, file.outputs)
         self.card = resolve(
             self.file,

@@ -25,7 +25,7 @@ _GIVE_FLOAT = "give the float model that it was made from"
 
 def require_float(content: bytes, where: str) -> None:
     """Raises ModelError for a damaged file and one that is quantised, compiled or sparse already."""
-    if parse_model(content, Path(where)).compiled_for_edgetpu:
+    if parse_model(content, Path(where)).form == "edgetpu":
         raise ModelError(f"{where} is compiled for the Edge TPU: {_GIVE_FLOAT}")
     with _damage_named(where):
         _require_float(unpacked(content), where)

@@ -7,14 +7,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from edge_agent.assembly import LoadedModel, finish
 from edge_agent.children.requirements import Requirements, request_for
 from edge_agent.errors import EdgeAgentError
 from edge_agent.io.model_file import read_model
+from edge_agent.io.runtimes import PLAIN
 from edge_agent.io.runtimes.choose import CPU_MEMBER, Choice, Chosen
 from edge_agent.io.runtimes.litert import one_line
-from edge_agent.loading import PLAIN, Loading
+from edge_agent.loading import Loading
 from edge_agent.records import ModelFile
 from edge_agent.rollouts import Reason
 
@@ -63,7 +65,7 @@ def load_candidate(file: ModelFile, path: Path, requirements: Requirements) -> L
     daemon, the CPU build inside. Raises Refusal."""
     request = request_for(path, requirements)
     order = tuple(request.order) or PLAIN
-    if file.compiled_for_edgetpu:
+    if file.form == "edgetpu":
         order = PLAIN
         if CPU_MEMBER not in file.members:
             raise Refusal(Reason.LOAD, f"it is compiled for the Edge TPU and carries no {CPU_MEMBER} to be tried first")
@@ -93,6 +95,6 @@ def _end_with(choice: Choice) -> None:
 class _TellingChoice(Choice):
     """Its refusal is known as the back-ends', not the card's."""
 
-    def result(self, *arguments: float) -> Chosen:
+    def result(self, *arguments: Any, **named: Any) -> Chosen:
         with refusing(Reason.LOAD):
-            return super().result(*arguments)
+            return super().result(*arguments, **named)

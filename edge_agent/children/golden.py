@@ -21,7 +21,7 @@ def golden_of(model: LoadedModel) -> tuple[GoldenSamples, GoldenResult]:
     the card can't read the outputs."""
     file, engine, path = model.file, model.engine, Path(model.file.path)
     members = file.members
-    if file.compiled_for_edgetpu and CPU_MEMBER in members:
+    if file.form == "edgetpu" and CPU_MEMBER in members:
         members = {**members, **parse_model(members[CPU_MEMBER], path).members}
     golden = read_golden(members, path)
     found = run_golden(golden.inputs, golden.outputs, engine.runtime.invoke, engine.card, engine.runtime.outputs)

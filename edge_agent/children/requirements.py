@@ -13,7 +13,8 @@ from edge_agent.config.schema import Config, ModelConfig
 from edge_agent.core.card_schema import OutputCard
 from edge_agent.core.model_card import ResolvedCard
 from edge_agent.errors import UpdateError
-from edge_agent.loading import PLAIN, ModelRequest, model_request
+from edge_agent.io.runtimes import PLAIN
+from edge_agent.loading import ModelRequest, model_request
 from edge_agent.rollouts import Reason, Release
 
 

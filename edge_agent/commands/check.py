@@ -87,7 +87,7 @@ def _try(subject: str, attempt: Callable[[], str]) -> Finding:
 
 def _pipeline(loaded: LoadedConfig, pipeline: PipelineConfig, devices: bool) -> str:
     file = read_model(loaded.folder / loaded.config.model[pipeline.model].path)
-    if file.compiled_for_edgetpu and not devices:
+    if file.form == "edgetpu" and not devices:
         return f"model {pipeline.model} is compiled for the Edge TPU; --devices says whether one is there"
     model = load_model(model_request(loaded, pipeline.model, remember=False))
     make_aligner(pipeline, loaded.config, model.engine)

@@ -1,7 +1,8 @@
-"""One .tflite file, read whole and once: its hash, its card, its standard metadata, the files that ride behind it.
+"""One model file, read whole and once: its hash, its form, its card, its standard metadata, the files that ride in it.
 
-A file that is no model is a ModelError that says what it is instead. Damage behind the flatbuffer is survived with a
-note; bounds keep a hostile zip from taking the memory.
+Of a .tflite they are a zip behind the flatbuffer, of an .onnx entries of its metadata (onnx_file.py). A file that is no
+model is a ModelError that says what it is instead. Damage beside the graph is survived with a note; bounds keep a
+hostile zip from taking the memory.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import msgspec
 
 from edge_agent import limits
 from edge_agent.errors import ModelError
-from edge_agent.records import ModelFile, StandardMetadata
+from edge_agent.io.onnx_file import looks_like_onnx, read_onnx
+from edge_agent.records import Form, ModelFile, StandardMetadata
 
 CARD_MEMBER = "edge-agent/card.json"
 IDENTIFIER = b"TFL3"
@@ -46,25 +48,30 @@ ZIP_DAMAGE = (
 
 
 def read_model(path: Path) -> ModelFile:
-    """All of the file at ``path``. Raises ModelError when it can't be read or is no TFLite model."""
+    """All of the file at ``path``. Raises ModelError when it can't be read or is no model."""
     return parse_model(_content(path), path)
 
 
 def parse_model(content: bytes, path: Path) -> ModelFile:
     """A model that is already in memory; ``path`` names it in messages. Raises ModelError."""
-    _require_model(path, content)
+    form = _form(path, content)
     notes: list[str] = []
-    members = _members(content, notes)
+    if form == "onnx":
+        members, metadata = _onnx(path, content, notes)
+    else:
+        members, metadata = _members(content, notes), None
     card = _card(path, members)
     complete = card is not None and bool(card.get("inputs")) and bool(card.get("outputs"))
+    if form != "onnx" and not complete:
+        metadata = _metadata(content, notes)
     return ModelFile(
         path=str(path),
         content=content,
         sha256=hashlib.sha256(content).hexdigest(),
         card=card,
-        metadata=None if complete else _metadata(content, notes),
+        metadata=metadata,
         members=members,
-        compiled_for_edgetpu=EDGETPU_OP in content,
+        form=form,
         notes=tuple(notes),
     )
 
@@ -85,9 +92,9 @@ def _content(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise ModelError(f"{path} is a folder, expected a .tflite file: name the file inside it")
+            raise ModelError(f"{path} is a folder, expected a model file: name the file inside it")
         if not stat.S_ISREG(status.st_mode):
-            raise ModelError(f"{path} is not a regular file, expected a .tflite file")
+            raise ModelError(f"{path} is not a regular file, expected a model file")
         if status.st_size > limits.MODEL_BYTES_MOST:
             most = limits.MODEL_BYTES_MOST // 2**20
             raise ModelError(f"{path} has {status.st_size // 2**20} MiB, at most {most} MiB are allowed for a model")
@@ -98,17 +105,37 @@ def _content(path: Path) -> bytes:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
 
 
-def _require_model(path: Path, content: bytes) -> None:
+def _form(path: Path, content: bytes) -> Form:
+    """Raises ModelError for what is no model."""
     if not content:
         raise ModelError(f"{path} is empty: copy the model again")
     if content[:64].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         raise ModelError(f"{path} is a web page, not a model: the download answered with HTML; fetch the file itself")
     if content.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path} is a Git LFS pointer, not a model: run git lfs pull")
-    if content[4:8] != IDENTIFIER:
-        raise ModelError(f"{path} is not a TFLite model: bytes 4 to 7 are {content[4:8]!r}, expected {IDENTIFIER!r}")
-    if not _root_inside(content):
-        raise ModelError(f"{path} is truncated or damaged: its {len(content)} bytes end before the model's root table")
+    if content[4:8] == IDENTIFIER:
+        if not _root_inside(content):
+            raise ModelError(
+                f"{path} is truncated or damaged: its {len(content)} bytes end before the model's root table"
+            )
+        return "edgetpu" if EDGETPU_OP in content else "tflite"
+    if looks_like_onnx(content):
+        return "onnx"
+    raise ModelError(
+        f"{path} is not a TFLite model: bytes 4 to 7 are {content[4:8]!r}, expected {IDENTIFIER!r}; "
+        "nor does it begin as an ONNX model does"
+    )
+
+
+def _onnx(path: Path, content: bytes, notes: list[str]) -> tuple[dict[str, bytes], StandardMetadata | None]:
+    try:
+        found = read_onnx(content, members_most=MEMBERS_MOST, bytes_most=MEMBER_BYTES_MOST)
+    except ValueError as error:
+        raise ModelError(
+            f"{path} is neither a TFLite model nor an ONNX model, or a damaged one: {_one_line(error)}"
+        ) from None
+    notes += found.notes
+    return found.members, StandardMetadata("", found.version, (), ()) if found.version else None
 
 
 def _root_inside(content: bytes) -> bool:

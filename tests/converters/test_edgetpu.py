@@ -257,7 +257,7 @@ def test_the_build_holds_the_compiled_model_the_card_everything_else_and_the_cpu
     assert said["schema"] == "edge-agent/convert-edgetpu/1"
     assert (said["compiler"]["taken"], said["compiler"]["left"]) == (15, 0)
     before, after = read_model(MODEL), read_model(out)
-    assert after.compiled_for_edgetpu and after.card == before.card
+    assert after.form == "edgetpu" and after.card == before.card
     assert after.members == {**before.members, CPU_MEMBER: bare_model(before.content)}
     assert said["written"]["sha256"] == after.sha256
 

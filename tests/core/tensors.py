@@ -25,7 +25,7 @@ def model_file(
     notes: tuple[str, ...] = (),
 ) -> ModelFile:
     """A model file without a model: what its card resolves to does not depend on the graph."""
-    return ModelFile("models/conveyor.tflite", b"", "0" * 64, card, metadata, members or {}, False, notes)
+    return ModelFile("models/conveyor.tflite", b"", "0" * 64, card, metadata, members or {}, notes=notes)
 
 
 def real_data(name: str) -> Path:

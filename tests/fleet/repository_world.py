@@ -94,7 +94,7 @@ class Device:
 
 def model(content: bytes) -> ModelFile:
     """To be signed, whatever it is."""
-    return ModelFile("model.tflite", content, hashlib.sha256(content).hexdigest(), None, None, {}, False)
+    return ModelFile("model.tflite", content, hashlib.sha256(content).hexdigest(), None, None, {})
 
 
 def days(count: float) -> timedelta:

@@ -146,7 +146,7 @@ def test_real_models_are_read_with_their_metadata_and_labels(shared: Path) -> No
         assert (image.content, image.color, image.mean, image.std) == ("image", "rgb", (127.5,), (127.5,))
         assert (scores.content, scores.labels, scores.labels_of) == ("feature", "imagenet_labels.txt", "elements")
         assert (file.card, file.notes) == (None, ())
-        assert file.compiled_for_edgetpu == ("edgetpu" in name)
+        assert (file.form == "edgetpu") == ("edgetpu" in name)
 
 
 def test_a_real_model_without_metadata_or_zip_is_just_a_model(shared: Path) -> None:

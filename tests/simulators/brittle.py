@@ -43,7 +43,7 @@ class BrittleRuntime:
 
 
 def engine(runtime: BrittleRuntime) -> Engine:
-    file = ModelFile("brittle.tflite", b"", "0" * 64, None, None, {}, False)
+    file = ModelFile("brittle.tflite", b"", "0" * 64, None, None, {})
     inputs = [{"role": "image", "tensor": spec.name} for spec in runtime.inputs]
     said = {"inputs": inputs, "outputs": [{"task": "classification", "tensor": "scores"}]}
     card = resolve(file, runtime.inputs, runtime.outputs, said, where="here", read_text=lambda _: "")

@@ -46,7 +46,7 @@ def tiny_engine(
         card.append({"role": "state", "tensor": "runs", "source": "runs_now"})
     outputs["total"] = graph.reshape(total, (1, 1), "total")
     runtime = create(graph.finish(inputs, outputs), "cpu", threads=1, external={})
-    file = ModelFile("tiny.tflite", b"", version, None, None, {}, False)
+    file = ModelFile("tiny.tflite", b"", version, None, None, {})
     says = {"inputs": card, "outputs": [{"task": "regression", "tensor": "total", "name": "value"}]}
     resolved = resolve(file, runtime.inputs, runtime.outputs, says, where="here", read_text=lambda _: "")
     return Engine(ModelIdentity("tiny", version, version), resolved, runtime)

@@ -44,7 +44,7 @@ def classifier(version: str) -> Engine:
     runtime = create(
         graph.finish({"image": image}, {"scores": graph.softmax(logits, "scores")}), "cpu", threads=1, external={}
     )
-    file = ModelFile("light.tflite", b"", version, None, None, {}, False)
+    file = ModelFile("light.tflite", b"", version, None, None, {})
     says: dict[str, Any] = {
         "inputs": [{"role": "image", "tensor": "image"}],
         "outputs": [{"task": "classification", "tensor": "scores", "name": "light", "labels": ["dark", "bright"]}],

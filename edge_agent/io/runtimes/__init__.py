@@ -1,43 +1,56 @@
 """Back-ends by name: what the configuration may call, and the one way to build a runtime from it.
 
-A back-end may take its process down when it does not fit: choose.py tries each in a child first.
+A new back-end is one file beside this one and one line in BACKENDS. It may take its process down when it does not fit:
+choose.py tries each in a child first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from edge_agent.errors import ConfigError
-from edge_agent.io.runtimes.external import EDGETPU, Plugin, open_runtime
-from edge_agent.io.runtimes.litert import LibraryName, LiteRtRuntime
+from edge_agent.io.runtimes import litert
+from edge_agent.io.runtimes.backend import Backend, Build
+from edge_agent.io.runtimes.external import EDGETPU, ExternalRuntime, Kind, Plugin
+from edge_agent.io.runtimes.litert import LibraryName
 from edge_agent.io.runtimes.native_log import without_chatter
+from edge_agent.ports import Runtime
+from edge_agent.records import Form
 
 if TYPE_CHECKING:  # a child that probes a back-end has no use for msgspec
     from edge_agent.config.schema import DelegateConfig
 
-
-class Backend(NamedTuple):
-    """A way to run a model. ``build(model, label=, threads=, library=)`` raises DeviceError or ModelError.
-
-    ``plain`` and ``compiled`` say which models it can take: as converted, or compiled for the Edge TPU.
-    """
-
-    build: Callable[..., LiteRtRuntime]
-    plain: bool = True
-    compiled: bool = False
-    plugin: Plugin | None = None
+PLAIN: Final = ("xnnpack", "cpu")  # the back-ends that every machine has
+_TFLITE: Final = frozenset[Form](("tflite",))
+_COMPILED: Final = frozenset[Form](("edgetpu",))
 
 
-def _external(plugin: Plugin, *, plain: bool) -> Backend:
-    return Backend(partial(open_runtime, plugin), plain=plain, compiled=True, plugin=plugin)
+def _external(plugin: Plugin) -> Backend:
+    forms = _COMPILED if plugin.kind == "edgetpu" else _TFLITE | _COMPILED
+    return Backend(partial(_build_external, plugin), forms, litert.version, device=True, plugin=plugin)
+
+
+def _build_external(plugin: Plugin, model: bytes, wanted: Build) -> Runtime:
+    return ExternalRuntime(plugin, model, label=wanted.label, threads=wanted.threads, library=wanted.library)
+
+
+def _build_litert(model: bytes, wanted: Build, *, default_delegates: bool = True) -> Runtime:
+    return litert.LiteRtRuntime(
+        model,
+        label=wanted.label,
+        threads=wanted.threads,
+        library=wanted.library,
+        default_delegates=default_delegates,
+    )
 
 
 BACKENDS: dict[str, Backend] = {
-    "xnnpack": Backend(LiteRtRuntime),
-    "cpu": Backend(partial(LiteRtRuntime, default_delegates=False)),
-    "edgetpu": _external(EDGETPU, plain=False),
+    "xnnpack": Backend(_build_litert, _TFLITE, litert.version),
+    "cpu": Backend(partial(_build_litert, default_delegates=False), _TFLITE, litert.version),
+    "edgetpu": _external(EDGETPU),
 }
 
 
@@ -47,19 +60,20 @@ def backends(plugins: Mapping[str, Plugin]) -> dict[str, Backend]:
     known = dict(BACKENDS)
     for name, plugin in plugins.items():
         built_in = BACKENDS.get(name)
-        if built_in is None:
-            known[name] = _external(plugin.absolute(), plain=True)
-        elif built_in.plugin:
-            named = built_in.plugin._replace(library=plugin.library, options=plugin.options)
-            known[name] = _external(named.absolute(), plain=built_in.plain)
-        else:
+        if built_in is not None and built_in.plugin is None:
             raise ConfigError(f"[delegate.{name}]: this back-end is built in; give the library another name")
+        known[name] = _external(plugin.absolute())
     return known
 
 
 def plugins_of(external: Mapping[str, DelegateConfig]) -> dict[str, Plugin]:
     """The ``[delegate.NAME]`` tables of the configuration as plug-ins."""
-    return {name: Plugin(config.library, config.options) for name, config in external.items()}
+    return {name: _plugin(name, config) for name, config in external.items()}
+
+
+def _plugin(name: str, config: DelegateConfig) -> Plugin:
+    kind: Kind = "edgetpu" if name == "edgetpu" or config.kind == "edgetpu" else ""
+    return Plugin(config.library or (EDGETPU.library if kind else ""), config.options, kind)
 
 
 def backend(name: str, known: Mapping[str, Backend]) -> Backend:
@@ -80,8 +94,9 @@ def create(
     threads: int,
     external: Mapping[str, DelegateConfig],
     library: LibraryName | None = None,
-) -> LiteRtRuntime:
-    """An interpreter on that back-end, in this process, quietly. Raises ConfigError, DeviceError, ModelError."""
+    cache_dir: Path | None = None,
+) -> Runtime:
+    """A runtime on that back-end, quietly. Raises ConfigError, DeviceError, ModelError."""
     chosen = backend(delegate, backends(plugins_of(external)))
     with without_chatter():
-        return chosen.build(model, label=delegate, threads=threads, library=library)
+        return chosen.build(model, Build(delegate, threads, library, cache_dir))

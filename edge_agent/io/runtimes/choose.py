@@ -6,7 +6,7 @@ Each is tried in a child process first, and built here only when it ran there wi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,13 +15,12 @@ from msgspec.structs import replace
 
 from edge_agent import limits
 from edge_agent.errors import ConfigError, DeviceError, EdgeAgentError, ModelError
-from edge_agent.io.runtimes import BACKENDS, Backend, backend, backends, create, plugins_of
-from edge_agent.io.runtimes.external import Plugin
-from edge_agent.io.runtimes.litert import LibraryName, load_library
+from edge_agent.io.runtimes import BACKENDS, PLAIN, Backend, backend, backends, create, plugins_of
+from edge_agent.io.runtimes.litert import LibraryName
 from edge_agent.io.runtimes.probe import Probe
 from edge_agent.io.runtimes.probe_cache import Key, ProbeCache
 from edge_agent.ports import Runtime
-from edge_agent.records import ModelFile
+from edge_agent.records import Form, ModelFile
 
 if TYPE_CHECKING:
     from edge_agent.config.schema import DelegateConfig
@@ -40,17 +39,24 @@ class Chosen:
     member: str | None = None
 
 
-class _Build(NamedTuple):
+_MISFIT: dict[Form, str] = {
+    "tflite": "the model is not plain TFLite",
+    "edgetpu": "the model is not compiled for the Edge TPU",
+    "onnx": "the model is not ONNX",
+}
+
+
+class _Source(NamedTuple):
     content: bytes
     sha256: str
-    compiled: bool
+    form: Form
     member: str | None = None
 
 
 class _Candidate(NamedTuple):
     name: str
-    plugin: Plugin | None
-    build: _Build
+    backend: Backend
+    source: _Source
     key: Key
 
 
@@ -81,25 +87,32 @@ class Choice:
         self._external = external
         self._library: LibraryName | None = library
         self._behind = behind
-        self._runtime = load_library(library).version
+        for entry in self._order.values():  # none at all is a mistake of the installation, not of a model
+            if not entry.device:
+                entry.version(library)
+        self._cache_dir = cache_dir
         self._cache = ProbeCache(cache_dir)
         self._tried: list[tuple[str, str]] = []
         self._refusal = ""  # of a back-end that needs no device: then it is the model
         self._candidates = self._each_candidate()
         self._current = self._next()
 
-    def result(self, timeout_s: float = limits.PROBE_TIMEOUT_S) -> Chosen:
-        """Wait for the first back-end that works, at most ``timeout_s`` for each. Called once.
+    def result(
+        self, timeout_s: float = limits.PROBE_TIMEOUT_S, trying: Callable[[str], None] = lambda _name: None
+    ) -> Chosen:
+        """Wait for the first back-end that works, at most ``timeout_s`` for each; ``trying`` is told its name.
+        Called once.
 
         Raises ModelError when the interpreter itself does not run the model, DeviceError when only a declared
         accelerator could, and none is usable.
         """
         while self._current:
             candidate, probe = self._current
+            trying(candidate.name)
             runtime = self._settle(candidate, probe, timeout_s)
             if runtime:
                 runtime.info = replace(runtime.info, reason=self._reason(candidate))
-                return Chosen(runtime, tuple(self._tried), candidate.build.content, candidate.build.member)
+                return Chosen(runtime, tuple(self._tried), candidate.source.content, candidate.source.member)
             self._current = self._next()
         raise self._failure()
 
@@ -110,31 +123,36 @@ class Choice:
 
     def _each_candidate(self) -> Iterator[_Candidate]:
         file = self._file
-        yield from self._fitting(self._order, _Build(file.content, file.sha256, file.compiled_for_edgetpu))
+        yield from self._fitting(self._order, _Source(file.content, file.sha256, file.form))
         cpu_build = file.members.get(CPU_MEMBER)
-        if file.compiled_for_edgetpu and cpu_build is not None:
+        if file.form == "edgetpu" and cpu_build is not None:
             # what can take a compiled model was tried with it, and failed
-            rest = {name: entry for name, entry in self._order.items() if not entry.compiled}
-            build = _Build(cpu_build, hashlib.sha256(cpu_build).hexdigest(), compiled=False, member=CPU_MEMBER)
-            yield from self._fitting(rest or {name: BACKENDS[name] for name in ("xnnpack", "cpu")}, build)
+            rest = {name: entry for name, entry in self._order.items() if "edgetpu" not in entry.forms}
+            source = _Source(cpu_build, hashlib.sha256(cpu_build).hexdigest(), "tflite", CPU_MEMBER)
+            yield from self._fitting(rest or {name: BACKENDS[name] for name in PLAIN}, source)
 
-    def _fitting(self, order: Mapping[str, Backend], build: _Build) -> Iterator[_Candidate]:
+    def _fitting(self, order: Mapping[str, Backend], source: _Source) -> Iterator[_Candidate]:
         for name, entry in order.items():
-            if entry.compiled if build.compiled else entry.plain:
-                key = Key.of(build.sha256, name, self._runtime, entry.plugin)
-                yield _Candidate(name, entry.plugin, build, key)
-            elif entry.compiled:
-                self._tried.append((name, "the model is not compiled for the Edge TPU"))
+            if source.form not in entry.forms:
+                if entry.device and source.member is None:
+                    self._tried.append((name, " and ".join(_MISFIT[form] for form in sorted(entry.forms))))
+                continue
+            try:
+                key = Key.of(source.sha256, name, entry.version(self._library), entry.plugin)
+            except ConfigError as error:
+                self._tried.append((name, str(error)))
+                continue
+            yield _Candidate(name, entry, source, key)
 
     def _next(self) -> tuple[_Candidate, Probe | None] | None:
         """The next candidate and its running probe; no probe where the cache knows the answer."""
         candidate = next(self._candidates, None)
         if candidate is None:
             return None
-        if self._cache.library_of(candidate.key) is not None:
+        if candidate.backend.own_process or self._cache.library_of(candidate.key) is not None:
             return candidate, None
         probe = Probe(
-            candidate.build.content,
+            candidate.source.content,
             candidate.name,
             threads=self._threads,
             external=self._external,
@@ -152,28 +170,29 @@ class Choice:
                 self._pass_over(candidate, outcome.reason)
                 return None
             library_file = outcome.library_file
-        elif candidate.plugin:
+        elif candidate.backend.plugin:
             # should the library take this process down now, the next start must find that out in a child
             self._cache.forget(candidate.key)
         try:
             runtime = create(
-                candidate.build.content,
+                candidate.source.content,
                 candidate.name,
                 threads=self._threads,
                 external=self._external,
                 library=self._library,
+                cache_dir=self._cache_dir,
             )
         except EdgeAgentError as error:
             self._pass_over(candidate, str(error))
             return None
-        if probe or candidate.plugin:
+        if probe or candidate.backend.plugin:
             self._cache.remember(candidate.key, library_file)
         return runtime
 
     def _pass_over(self, candidate: _Candidate, reason: str) -> None:
         self._tried.append((candidate.name, reason))
-        if candidate.plugin is None:
-            self._refusal = reason
+        if not candidate.backend.device:
+            self._refusal = f"{candidate.key.runtime} does not run this model: {reason}"
 
     def _reasons(self) -> str:
         return "; ".join(f"{name}: {reason}" for name, reason in self._tried)
@@ -181,14 +200,14 @@ class Choice:
     def _reason(self, candidate: _Candidate) -> str:
         if not self._tried:
             return ""
-        build = "the CPU build of the model on " if candidate.build.member else ""
+        build = "the CPU build of the model on " if candidate.source.member else ""
         return f"{self._reasons()}; using {build}{candidate.name}"
 
     def _failure(self) -> EdgeAgentError:
         path = self._file.path
         if self._refusal:
-            return ModelError(f"{path}: {self._runtime} does not run this model: {self._refusal}; push a sound .tflite")
-        if self._file.compiled_for_edgetpu:
+            return ModelError(f"{path}: {self._refusal}; push a sound model")
+        if self._file.form == "edgetpu":
             return DeviceError(
                 f"{path}: this model is compiled for the Edge TPU and none is available "
                 f"({self._reasons() or 'no declared back-end drives one'}); "

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from edge_agent.errors import ConfigError, ModelError
+from edge_agent.errors import ConfigError, ModelError, RunError
 from edge_agent.io.runtimes import xnnpack_forced
 from edge_agent.records import Array, RuntimeInfo, TensorSpec
 
@@ -47,6 +47,11 @@ def load_library(name: LibraryName | None = None) -> Library:
         version = getattr(importlib.import_module(package), "__version__", "of unknown version")
         return Library(candidate, f"{distribution} {version}", module)
     raise ConfigError(f"no TFLite runtime can be imported ({'; '.join(failures)}); install ai-edge-litert")
+
+
+def version(name: LibraryName | None) -> str:
+    """Of the library that runs a model, as "name x.y.z". Raises ConfigError when there is none."""
+    return load_library(name).version
 
 
 def one_line(error: object) -> str:
@@ -108,7 +113,7 @@ class LiteRtRuntime:
     def invoke(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Copy each input in by name, run, and return copies of all outputs by name.
 
-        An input that is not named keeps its last value. Raises ModelError for a tensor that does not fit and
+        An input that is not named keeps its last value. Raises ModelError for a tensor that does not fit, RunError
         for a run that fails.
         """
         # set_tensor and get_tensor copy, so that no live view can ever forbid the run; measured, they are also
@@ -121,7 +126,7 @@ class LiteRtRuntime:
         try:
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise ModelError(f"{self.info.delegate}: the run failed: {one_line(error)}") from error
+            raise RunError(f"{self.info.delegate}: the run failed: {one_line(error)}") from error
         return {spec.name: self._output(spec) for spec in self.outputs}
 
     def close(self) -> None:

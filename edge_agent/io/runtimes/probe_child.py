@@ -14,9 +14,10 @@ import numpy as np
 
 from edge_agent.errors import DeviceError, EdgeAgentError, ModelError
 from edge_agent.io.parent import end_with
-from edge_agent.io.runtimes import backend, backends
+from edge_agent.io.runtimes import Build, backend, backends
 from edge_agent.io.runtimes.external import Plugin, check
-from edge_agent.io.runtimes.litert import LibraryName, LiteRtRuntime, one_line
+from edge_agent.io.runtimes.litert import LibraryName, one_line
+from edge_agent.ports import Runtime
 
 
 class ProbeResult(NamedTuple):
@@ -35,9 +36,9 @@ def attempt(
     chosen = backend(delegate, backends(plugins))
     try:
         file = check(chosen.plugin) if chosen.plugin else ""
-        runtime = chosen.build(model, label=delegate, threads=threads, library=library)
+        runtime = chosen.build(model, Build(delegate, threads, library))
         # an Edge TPU takes nothing of a plain model, and can still be asked whether it is there
-        if chosen.plugin and chosen.plain and not runtime.info.delegated:
+        if chosen.plugin and "tflite" in chosen.forms and not runtime.info.delegated:
             raise DeviceError(f"{chosen.plugin.library} took no part of this model")
         _run(runtime)
         runtime.close()  # a delegate that dies when it is destroyed would do so at the first change of model
@@ -46,7 +47,7 @@ def attempt(
     return ProbeResult(True, "", runtime.info.delegated, file)
 
 
-def _run(runtime: LiteRtRuntime) -> None:
+def _run(runtime: Runtime) -> None:
     """Raises ModelError unless every float output is finite on zeros, or on ones (a model may divide by its input)."""
     ones = {spec.name: np.ones(spec.shape, spec.dtype) for spec in runtime.inputs}
     wild: list[str] = []

@@ -60,7 +60,7 @@ def model_file(model):
             card=None,
             metadata=None,
             members=members or {},
-            compiled_for_edgetpu=b"edgetpu-custom-op" in data,
+            form="edgetpu" if b"edgetpu-custom-op" in data else "tflite",
         )
 
     return read

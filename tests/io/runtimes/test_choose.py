@@ -182,7 +182,7 @@ from edge_agent.config.schema import DelegateConfig
 from edge_agent.io.runtimes.choose import choose
 from edge_agent.records import ModelFile
 content = Path("model.tflite").read_bytes()
-file = ModelFile("model.tflite", content, hashlib.sha256(content).hexdigest(), None, None, {{}}, False)
+file = ModelFile("model.tflite", content, hashlib.sha256(content).hexdigest(), None, None, {{}})
 external = {{"npu": DelegateConfig(library={str(delegate_library)!r})}}
 print(choose(file, ("npu", "cpu"), threads=1, external=external, cache_dir=Path.cwd()).runtime.info.delegate)
 """
