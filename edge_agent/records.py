@@ -234,3 +234,14 @@ class Event(Struct, frozen=True):
     severity: Literal["info", "warning", "error"]
     subject: str
     detail: str
+
+
+class Metric(Struct, frozen=True):
+    """One name of a scrape. ``samples``: (values of ``labels``, value) each; a counter only grows while the process
+    lives, and its name gets "_total" at the end when it is written."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    text: str
+    labels: tuple[str, ...]
+    samples: tuple[tuple[tuple[str, ...], float], ...]
