@@ -1,4 +1,4 @@
-"""A .tflite as the device runs it: the agent's own reading of the card, its arithmetic, its interpreter.
+"""A model file as the device runs it: the agent's own reading of the card, its arithmetic, its interpreter.
 
 What is measured through this is what the device will do.
 """
@@ -20,13 +20,16 @@ from edge_agent.io.runtimes import create
 from edge_agent.records import Array, Crossing, ModelFile, ModelIdentity, TensorSpec
 from edge_agent.stages.engine import Engine
 
+ONNX_DELEGATE = "onnx-cpu"
+
 
 class DeviceModel:
     """One loaded model with its card. Used by one thread at a time.
 
     ``content``: the whole file. ``card``: what the file itself does not say, as in [model.NAME.card]; ``where`` names
     it in messages. ``path`` names the model in messages, and the folder where a card's file of labels lies.
-    ``delegate``: "xnnpack", or "cpu" for the reference kernels. Raises ModelError or ConfigError.
+    ``delegate``: "xnnpack", or "cpu" for the reference kernels; an .onnx runs by ONNX Runtime on the processor. Raises
+    ModelError or ConfigError.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class DeviceModel:
         self.file: ModelFile = parse_model(content, path)
         if self.file.form == "edgetpu":
             raise ModelError(f"{path}: compiled for the Edge TPU, this machine can't run it; name the build before it")
+        if self.file.form == "onnx":
+            delegate = ONNX_DELEGATE
         self._runtime = create(content, delegate, threads=threads, external={})
         self.card: ResolvedCard = resolve(
             self.file,

@@ -18,6 +18,7 @@ from converters.card_file import card_builtins
 from converters.device_model import DeviceModel
 from converters.drift_facts import require_fit
 from converters.golden import GoldenSet, choose_golden, golden_bytes
+from converters.members import replaced
 from converters.progress import Progress, Silent
 from converters.records import Dataset, FloatModel, Quantized
 from converters.standard_metadata import label_files, metadata_of
@@ -82,12 +83,26 @@ def redress(
         raise ModelError(f"{file.path}: {'; '.join(file.notes)}; writing it anew would lose that: mend the file first")
     require_fit(file.members, model.card, model.outputs)
     own = said or checked_card(file.card or {}, file.path)
+    if file.form == "onnx":
+        return _redressed_onnx(model, own, dataset, progress or Silent())
     card = replace(
         complete_card(model.card), provenance=own.provenance, golden=None if dataset is not None else own.golden
     )
     description = str(own.provenance.get("description", ""))
     content = dress(file.content, card, _label_members(model.card), description, dataset, progress or Silent())
     return with_further_members(content, file.members)
+
+
+def _redressed_onnx(model: DeviceModel, own: Card, dataset: Dataset | None, progress: Progress) -> bytes:
+    from converters.jetson.onnx_golden import golden_of_rows
+
+    card, members = complete_card(model.card, inline=True), dict(model.file.members)
+    rule = own.golden
+    if dataset is not None:
+        golden = golden_of_rows(model, dataset, progress)
+        members[GOLDEN_MEMBER], rule = golden_bytes(golden), golden.rule
+    members[CARD_MEMBER] = card_bytes(replace(card, provenance=own.provenance, golden=rule))
+    return replaced(model.file, members)
 
 
 def with_further_members(content: bytes, members: Mapping[str, bytes]) -> bytes:

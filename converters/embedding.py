@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
+from converters.device_model import DeviceModel
 from converters.drift_facts import require_fit
 from converters.inspected_file import card_facts, port_specs
-from converters.tflite.archive import bare_model, with_members
+from converters.members import replaced
 from converters.tflite.graph import read_graph
 from edge_agent.core.card_schema import CARD_MEMBER, GOLDEN_MEMBER
 from edge_agent.errors import ConfigError, ModelError
@@ -43,7 +44,7 @@ def embed(path: Path, files: Mapping[str, bytes], remove: Collection[str] = ()) 
             f"{len(members)} files of {total} bytes: a device reads at most {MEMBERS_MOST} files and "
             f"{MEMBER_BYTES_MOST // 2**20} MiB in a model"
         )
-    whole = with_members(bare_model(file.content), members)
+    whole = replaced(file, members)
     if REFERENCE_MEMBER in members:
         _check_reference(parse_model(whole, path))
     return whole
@@ -64,6 +65,10 @@ def _check_content(name: str, content: bytes) -> None:
 
 def _check_reference(file: ModelFile) -> None:
     """A drift reference must be of this model."""
-    graph = read_graph(file.content)
-    card, _ = card_facts(file, graph)
-    require_fit(file.members, card, port_specs(graph)[1])
+    if file.form == "onnx":
+        model = DeviceModel(file.content, path=Path(file.path))
+        require_fit(file.members, model.card, model.outputs)
+        return
+    specs = port_specs(read_graph(file.content))
+    card, _ = card_facts(file, specs)
+    require_fit(file.members, card, specs[1])

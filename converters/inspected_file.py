@@ -29,6 +29,8 @@ POSTPROCESS = "TFLite_Detection_PostProcess"
 # The op says them only when it runs: boxes, classes, scores, count; N is how many it may find.
 _POSTPROCESS_SHAPES = ((1, -1, 4), (1, -1), (1, -1), (1,))
 
+PortSpecs = tuple[list[TensorSpec], list[TensorSpec]]
+
 
 class Member(Struct, frozen=True):
     """A file behind the flatbuffer; ``bytes`` unpacked."""
@@ -80,15 +82,15 @@ def open_file(path: Path) -> Opened:
     return Opened(file, _flatbuffer_bytes(file), members, problem)
 
 
-def card_facts(file: ModelFile, graph: Graph, problem: str = "") -> tuple[ResolvedCard | None, CardFacts]:
-    """What each tensor is for, as the device would settle it without a configuration. ``problem``: why the file's own
-    card could not be read."""
+def card_facts(file: ModelFile, specs: PortSpecs, problem: str = "") -> tuple[ResolvedCard | None, CardFacts]:
+    """What each tensor is for, as the device would settle it without a configuration. ``specs``: of inputs and outputs;
+    ``problem``: why the file's own card could not be read."""
     raw = file.card
     present = raw is not None or bool(problem)
     if problem:
         return None, CardFacts(present, error=problem)
     try:
-        resolved = resolve(file, *port_specs(graph), None, where="a card", read_text=_no_text)
+        resolved = resolve(file, *specs, None, where="a card", read_text=_no_text)
     except (ConfigError, ModelError) as error:
         provenance = (raw or {}).get("provenance", {})
         return None, CardFacts(
@@ -156,7 +158,7 @@ def port_shape(graph: Graph, index: int) -> tuple[int, ...] | None:
     return _POSTPROCESS_SHAPES[place] if known else None
 
 
-def port_specs(graph: Graph) -> tuple[list[TensorSpec], list[TensorSpec]]:
+def port_specs(graph: Graph) -> PortSpecs:
     """Inputs and outputs as the runtime would describe them."""
     inputs, outputs = (
         [_spec(name, graph.main.tensors[index], port_shape(graph, index)) for index, name in side.items()]

@@ -121,8 +121,8 @@ def inspect(path: Path, *, measure: bool = True) -> Inspection:
     takes. Raises ModelError where the file is no model or its graph can't be read."""
     opened = open_file(path)
     graph = read_graph(opened.file.content)
-    resolved, card = card_facts(opened.file, graph, opened.card_problem)
-    roles = _roles(resolved)
+    resolved, card = card_facts(opened.file, port_specs(graph), opened.card_problem)
+    roles = roles_of(resolved)
     numbers, costs = arithmetic(graph), op_costs(graph.main)
     names = {member.name for member in opened.members}
     drift = reference_facts(opened.file.members, resolved, port_specs(graph)[1])
@@ -194,7 +194,7 @@ def _oddities(graph: Graph) -> list[str]:
     return notes
 
 
-def _roles(resolved: ResolvedCard | None) -> dict[str, str]:
+def roles_of(resolved: ResolvedCard | None) -> dict[str, str]:
     """By the names of inputs and outputs."""
     if resolved is None:
         return {}

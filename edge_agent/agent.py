@@ -28,7 +28,7 @@ from edge_agent.config.load import LoadedConfig
 from edge_agent.config.schema import CameraConfig, PipelineConfig, SensorConfig
 from edge_agent.control import Control
 from edge_agent.core.outbox import Outbox
-from edge_agent.core.wire import OFFLINE, Topics, event_body, printable
+from edge_agent.core.wire import OFFLINE, Topics, event_body
 from edge_agent.io.board import read_state
 from edge_agent.io.cameras import create_camera, is_live
 from edge_agent.io.clock import SystemClock
@@ -40,6 +40,8 @@ from edge_agent.loading import Loading, outbox_path
 from edge_agent.outgoing import Kind, Record, Refusal, Schema
 from edge_agent.parts import Parts
 from edge_agent.records import Event
+from edge_agent.reports import log_event
+from edge_agent.serving import make_http
 from edge_agent.stages.capture import CameraWorker, FrameConsumer
 from edge_agent.stages.counters import PipelineCounters
 from edge_agent.stages.further_images import FurtherConsumer
@@ -58,7 +60,6 @@ from edge_agent.updating.status import refusal_record
 from edge_agent.watching import make_drift
 
 log = logging.getLogger("edge_agent")
-LOG_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 SWITCH_INTERVAL_S = 0.0002  # a busy Python thread hands the GIL to the invoke thread sooner: restores invoke's median
 LAST_WORDS_S = 0.1  # for the log, where nobody may be reading any more
 UNKNOWN_FPS = 30.0  # to size the ring where the camera's rate is not known beforehand
@@ -104,7 +105,7 @@ class Agent:
             SqliteOutbox(path), self.boot_id, self.publisher.stored, str(path), self.services
         )
         self.publisher.use(self.broker, self.storage)
-        self.parts.upkeep = Upkeep(loaded.profile.thermal, read_state, self._slow, self.services, self._slowdown_most)
+        self.parts.upkeep = Upkeep(loaded.profile.thermal, read_state, self.parts.pipelines, self.services)
         self._loading = loading
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -122,6 +123,7 @@ class Agent:
         threading.Thread(target=self._end_at_once, name="overdue", daemon=True).start()
         self._add_drift()
         self._add_updater()
+        self.parts.http = make_http(self.parts, self.control, self.services)
         self._listen_to_signals()
         for commands in (self.topics.set_filter, self.topics.request_filter):
             self.broker.subscribe(commands, self.control.received, retain_as_published=True)
@@ -130,14 +132,14 @@ class Agent:
         for worker in self.parts.workers():
             worker.start()
         self.parts.notifier.ready()
-        log.info("ready: device %s, boot %s", self.topics.device, self.boot_id)
+        log.info("ready: device %s, boot %s", self.topics.device, self.boot_id, extra={"event": "ready"})
         self.control.run()
         self._stop()
         return 1 if self.parts.failure else 0
 
     def emit(self, event: Event) -> None:
         """Log an event and publish it. From any thread."""
-        log.log(LOG_LEVELS[event.severity], "%s: %s: %s", event.kind, printable(event.subject), printable(event.detail))
+        log_event(event)
         with self._events_lock:
             seq, self._events = self._events, self._events + 1
         body = event_body(event, self.topics.device, self.boot_id, seq)
@@ -146,7 +148,7 @@ class Agent:
 
     def died(self, name: str, error: BaseException) -> None:
         """A worker ended by an exception: say so and stop; the service manager starts the process anew."""
-        log.critical("%s died", name, exc_info=error)
+        log.critical("%s died", name, exc_info=error, extra={"event": "worker_died", "subject": name})
         self.parts.failure = error
         self.control.wake()
         self.stopping.set()
@@ -167,6 +169,10 @@ class Agent:
             *self.parts.pipelines.values(),
         ]:
             worker.join(max(0.0, (end_ns - self.clock.monotonic_ns()) / 1e9))
+        for name, pipeline in self.parts.pipelines.items():
+            failover = self.parts.models[name].failover
+            if failover is not None and not pipeline.is_alive():  # the next start may trust its device
+                failover.close()
         if self.parts.drift is not None:  # nothing more comes: its last words
             self.parts.drift.close()
             self.parts.drift.join(limits.STOP_DRIFT_S)
@@ -175,7 +181,7 @@ class Agent:
         self.storage.finish()
         self.broker.stop()
         self.storage.join(limits.STOP_STORE_S)
-        log.info("stopped: %s", self.control.reports.summary())
+        log.info("stopped: %s", self.control.reports.summary(), extra={"event": "stopped"})
 
     def _end_at_once(self) -> None:
         """Something hangs (a disk, a driver, whoever reads the log), and a service that is told to stop must be gone in
@@ -205,10 +211,11 @@ class Agent:
 
     def _load_models(self) -> None:
         """One interpreter for each pipeline, warmed up; a fallback is announced."""
-        first = FirstLoad(self.start)
+        first = FirstLoad(self.start, self.parts.notifier.starting)
         for pipeline, loading in zip(self.config.pipeline, self._loading, strict=True):
             model = first.finish(pipeline.model, loading)
             self.parts.models[pipeline.name] = model
+            self.control.follow(pipeline.name, model)
             info = model.engine.runtime.info
             log.info("pipeline %s: model %s on %s", pipeline.name, model.engine.identity.name, info.delegate)
             for note in model.engine.card.notes:
@@ -323,16 +330,6 @@ class Agent:
 
     def fault(self, kind: str, detail: str) -> None:
         self.emit(Event(kind, "error", "broker", detail))
-
-    # --- from the upkeep's thread --------------------------------------------------------------------------------
-
-    def _slow(self, factor: int) -> None:
-        for pipeline in self.parts.pipelines.values():
-            pipeline.slow(factor)
-
-    def _slowdown_most(self) -> int | None:
-        factors = [pipeline.slowdown_most() for pipeline in self.parts.pipelines.values()]
-        return max((factor for factor in factors if factor is not None), default=None)
 
     # --- from the publisher's thread -----------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ adapters of ``io`` meet the logic of ``core``."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -21,17 +21,20 @@ from edge_agent.core.readings import FieldConverter
 from edge_agent.errors import ConfigError
 from edge_agent.io.model_file import parse_model
 from edge_agent.io.runtimes.choose import Chosen
+from edge_agent.io.runtimes.failover import FailoverRuntime
 from edge_agent.loading import Loading, ModelRequest, begin
 from edge_agent.records import ModelFile, ModelIdentity
 from edge_agent.stages.engine import Engine
 
 
 class LoadedModel(Struct, frozen=True):
-    """An engine and the story of its back-end: ``tried`` lists what was not used and why."""
+    """An engine and the story of its back-end: ``tried`` lists what was not used and why; ``failover`` is its runtime,
+    where that may change the back-end."""
 
     engine: Engine
     file: ModelFile
     tried: tuple[tuple[str, str], ...]
+    failover: FailoverRuntime | None = None
 
 
 def load_model(request: ModelRequest) -> LoadedModel:
@@ -39,9 +42,10 @@ def load_model(request: ModelRequest) -> LoadedModel:
     return finish(begin(request))
 
 
-def finish(loading: Loading) -> LoadedModel:
-    """Wait for the back-end, resolve the card. Raises ModelError, DeviceError or ConfigError."""
-    request, file, chosen = loading.request, loading.file, loading.choice.result()
+def finish(loading: Loading, trying: Callable[[str, float], None] = lambda _name, _trial_s: None) -> LoadedModel:
+    """Wait for the back-end, resolve the card. ``trying`` is told each back-end before it is waited for, and how
+    long at most. Raises ModelError, DeviceError or ConfigError."""
+    request, file, chosen = loading.request, loading.file, loading.choice.result(trying=trying)
     running = _running(file, chosen)
     card = resolve(
         running,
@@ -53,7 +57,7 @@ def finish(loading: Loading) -> LoadedModel:
     )
     identity = ModelIdentity(card.name or request.name, request.version or card.version or "unversioned", file.sha256)
     found = carried(running.members, card, chosen.runtime.outputs)
-    return LoadedModel(Engine(identity, card, chosen.runtime, found), file, chosen.tried)
+    return LoadedModel(Engine(identity, card, chosen.runtime, found), file, chosen.tried, chosen.failover)
 
 
 def _running(file: ModelFile, chosen: Chosen) -> ModelFile:

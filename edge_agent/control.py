@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from edge_agent import limits
+from edge_agent.assembly import LoadedModel
 from edge_agent.core.settings import PARSERS, Command, jsonable, parse_command
 from edge_agent.core.wire import object_body, response_body, setting_body
 from edge_agent.errors import ConfigError
+from edge_agent.io.runtimes.failover import Change
 from edge_agent.loading import load_configuration
 from edge_agent.outgoing import Kind, Record, Schema
 from edge_agent.parts import Parts
@@ -34,11 +36,14 @@ class Control:
         self._read = parts.config  # the configuration as last read; parts.config is what the process started with
         self._ignored = {"retained": 0, "expired": 0, "too_large": 0, "too_many": 0}
         self._silent: set[str] = set()  # workers without progress, already reported
+        self._beat_ns = parts.clock.monotonic_ns()
+        self.last_stats: dict[str, Any] = {}  # as last published
         self.requests: dict[str, Request] = {
             "ping": lambda _, respond: respond(self._ping(), None),
             "info": lambda _, respond: respond(self.reports.info(), None),
         }
         self.reports = Reports(parts, self.requests)
+        parts.follow = self.follow
 
     # --- from other threads --------------------------------------------------------------------------------------
 
@@ -60,6 +65,22 @@ class Control:
     def wake(self) -> None:
         self._queue.put(None)
 
+    def without_progress(self) -> list[str]:
+        """The workers, and the main thread, that have not shown progress for too long. From any thread."""
+        silent = [worker.name for worker in self._parts.workers() if worker.silent()]
+        age_s = (self._parts.clock.monotonic_ns() - self._beat_ns) / 1e9
+        return [*(["main"] if age_s > limits.CONTROL_SILENCE_S else []), *silent]
+
+    def follow(self, pipeline: str, model: LoadedModel) -> None:
+        """Tell of each change of that model's back-end, and keep it at the best that answers."""
+        if model.failover is not None:
+            model.failover.follow(lambda change: self._delegate_changed(pipeline, change))
+
+    def _delegate_changed(self, pipeline: str, change: Change) -> None:
+        severity: Literal["info", "warning"] = "info" if change.kind == "delegate_restored" else "warning"
+        self._parts.emit(Event(change.kind, severity, pipeline, change.detail))
+        self._queue.put(self.publish_info)  # it looks at the board: not while a frame waits
+
     # --- the main thread -----------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -75,6 +96,7 @@ class Control:
                 action = None
             if action is not None:
                 action()
+            self._beat_ns = parts.clock.monotonic_ns()
             self._feed_watchdog()
             if parts.clock.monotonic_ns() >= next_stats_ns:
                 next_stats_ns = parts.clock.monotonic_ns() + stats_ns
@@ -220,7 +242,7 @@ class Control:
 
     def _feed_watchdog(self) -> None:
         """Only while every worker makes progress; a lost camera or broker is bounded waiting, which is progress."""
-        silent = [worker.name for worker in self._parts.workers() if worker.silent()]
+        silent = self.without_progress()
         if silent:
             self._parts.notifier.status(f"no progress: {', '.join(silent)}")
             for name in set(silent) - self._silent:  # the event is on the disk before the watchdog ends the process
@@ -236,8 +258,8 @@ class Control:
         return self._retained(self._parts.topics.info, Schema.INFO, object_body(self.reports.info()))
 
     def _stats_record(self) -> Record:
-        body = object_body(self.reports.stats(self._ignored))
-        return self._retained(self._parts.topics.stats, Schema.STATS, body, Kind.STATS)
+        self.last_stats = self.reports.stats(self._ignored)
+        return self._retained(self._parts.topics.stats, Schema.STATS, object_body(self.last_stats), Kind.STATS)
 
     def _setting_record(self, pipeline: str, setting: str) -> Record:
         value = jsonable(self._parts.pipelines[pipeline].settings[setting])

@@ -24,10 +24,18 @@ class ModelError(EdgeAgentError):
     exit_code = 2
 
 
+class RunError(ModelError):
+    """A back-end did not run the model on this input: whether the model or the device is at fault is not known."""
+
+
 class DeviceError(EdgeAgentError):
     """The hardware must be attached, freed or mended: a camera, a sensor, an accelerator."""
 
     exit_code = 3
+
+
+class DeviceLostError(DeviceError):
+    """The device, or the process that drives it, is gone in the middle of a run: another back-end must take over."""
 
 
 class TransportError(EdgeAgentError):

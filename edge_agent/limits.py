@@ -18,6 +18,25 @@ READINGS_KEPT: Final = 4096
 # A back-end is tried in a child process: shader or delegate set-up can take long, a hang must end.
 PROBE_TIMEOUT_S: Final = 60.0
 
+# A device that was lost is tried again: first soon (a stick is back within seconds of being plugged in), then ever more
+# rarely, and soon again only after it ran for so long: a loose plug must not make the pipeline flap.
+DELEGATE_RETRY_FIRST_S: Final = 30.0
+DELEGATE_RETRY_LAST_S: Final = 600.0
+DELEGATE_STEADY_S: Final = 600.0
+
+# Where no other back-end can say whether the device or the model is at fault: so many failed samples in a row.
+DELEGATE_FAILURES_MOST: Final = 3
+
+# A model that runs in a process of its own: its driver may compile shaders for a minute and more before the first run
+# (MobileNetV2 on a software GPU took two on two busy cores); one step of the start is longer. A run that takes longer
+# than the second has hung; the pipeline's own watchdog is slower.
+GPU_START_S: Final = 110.0
+CHILD_RUN_S: Final = 20.0
+
+# One step of the start (a back-end tried and built, a model warmed up): a probe, and as much again to build. The unit
+# gives the start until its first step is named as much.
+START_STEP_S: Final = 120.0
+
 # A picture larger than that is refused before it is decoded (a 20,000 x 20,000 image is 1.2 GB as BGR).
 IMAGE_PIXELS_MOST: Final = 64_000_000
 
@@ -100,6 +119,9 @@ WORKER_STOPPING_S: Final = 0.1
 # Distinct tracebacks logged for one worker within WORKER_STEADY_S; more are only counted.
 WORKER_TRACEBACKS_MOST: Final = 10
 
+# The main thread works on commands, statistics and the watchdog; it waits for nothing longer than a second.
+CONTROL_SILENCE_S: Final = 30.0
+
 # How often temperature, firmware flags and memory are looked at: vcgencmd may take 2 s.
 UPKEEP_PERIOD_S: Final = 5.0
 
@@ -108,6 +130,19 @@ UPKEEP_PERIOD_S: Final = 5.0
 HEAT_SLOWER_S: Final = 30.0
 HEAT_FASTER_S: Final = 60.0
 HEAT_LEVEL_MOST: Final = 6
+
+# A board slower than a pipeline's configured rate: judged over a window of so long and so many runs at least, which
+# smooths single slow frames. It can't keep the rate where the model needs more than all of the time, or fewer than that
+# part of the frames get through. The lower rate uses so much of what it managed, and rises where a fifth or more is to
+# be gained and there was room for so long, twice as long after each rise that had to be taken back: where others want
+# the cores too, a frame takes longer at the higher rate.
+OVERLOAD_WINDOW_S: Final = 10.0
+OVERLOAD_RUNS_LEAST: Final = 5
+OVERLOAD_KEPT: Final = 0.8
+OVERLOAD_TARGET: Final = 0.9
+OVERLOAD_GAIN_LEAST: Final = 0.8
+OVERLOAD_FASTER_S: Final = 60.0
+OVERLOAD_FASTER_MOST_S: Final = 960.0
 
 # Under-voltage flickers with the load: one event until it has been away for so long.
 UNDER_VOLTAGE_QUIET_S: Final = 600.0

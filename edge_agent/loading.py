@@ -18,7 +18,7 @@ from edge_agent.config.schema import DelegateConfig, ModelConfig
 from edge_agent.io.board import read_board
 from edge_agent.io.model_file import read_model
 from edge_agent.io.profiles import find_profile
-from edge_agent.io.runtimes import PLAIN
+from edge_agent.io.runtimes import BACKENDS, ONNX_PLAIN, PLAIN
 from edge_agent.io.runtimes.choose import Choice
 from edge_agent.records import ModelFile
 
@@ -54,10 +54,11 @@ def begin(request: ModelRequest) -> Loading:
     file = read_model(request.folder / request.config.path)
     choice = Choice(
         file,
-        _order(request, file),
+        order_for(file, request.order),
         threads=request.threads,
         external=request.external,
         cache_dir=request.cache_dir,
+        library=request.config.runtime,
         behind=request.behind,
     )
     return Loading(request, file, choice)
@@ -89,7 +90,7 @@ def model_request(
         config=config,
         folder=loaded.folder,
         order=config.delegates or loaded.profile.delegates,
-        threads=config.threads or loaded.profile.thread_count(read_board().cpus),
+        threads=config.threads or _thread_share(loaded),
         external=loaded.config.delegate,
         where=f"{loaded.path}: [model.{name}.card]",
         cache_dir=cache_folder() if remember else None,
@@ -98,12 +99,23 @@ def model_request(
     )
 
 
-def _order(request: ModelRequest, file: ModelFile) -> tuple[str, ...]:
+def _thread_share(loaded: LoadedConfig) -> int:
+    """Each pipeline has an interpreter of its own, also where two share a model."""
+    interpreters = [loaded.config.model[pipeline.model].threads for pipeline in loaded.config.pipeline]
+    return loaded.profile.thread_count(read_board().cpus, interpreters)
+
+
+def order_for(file: ModelFile, declared: Sequence[str]) -> tuple[str, ...]:
     """The declared order; before it the Edge TPU, where a model compiled for one would meet only back-ends that can't
-    take it (most profiles declare no Edge TPU: it is plugged in)."""
-    order = tuple(request.order) or PLAIN
+    take it (most profiles declare no Edge TPU: it is plugged in). Behind it ONNX Runtime on the processor, where
+    nothing takes an ONNX model, or where a .tflite may go to the processor too."""
+    order = tuple(declared) or PLAIN
     if file.form == "edgetpu" and set(order) <= set(PLAIN):
         return ("edgetpu", *order)
+    if file.form == "onnx" and ONNX_PLAIN not in order:
+        taken = any("onnx" in BACKENDS[name].forms for name in order if name in BACKENDS)
+        if not taken or set(order) & set(PLAIN):
+            return (*order, ONNX_PLAIN)
     return order
 
 

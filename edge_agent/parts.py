@@ -16,6 +16,7 @@ from edge_agent.ports import Clock
 from edge_agent.records import Event
 from edge_agent.stages.capture import CameraWorker
 from edge_agent.stages.drift import DriftWorker
+from edge_agent.stages.http import HttpWorker
 from edge_agent.stages.pipeline import Pipeline
 from edge_agent.stages.publisher import Publisher
 from edge_agent.stages.results import ResultStage
@@ -26,6 +27,10 @@ from edge_agent.stages.worker import Worker
 
 if TYPE_CHECKING:
     from edge_agent.updating.worker import Updater  # it uses the parts itself
+
+
+def _nobody(_pipeline: str, _model: LoadedModel) -> None:
+    """Nothing is told, and nothing that is lost is tried again."""
 
 
 @dataclass
@@ -49,6 +54,8 @@ class Parts:
     sensors: dict[str, SensorWorker] = field(default_factory=dict)
     drift: DriftWorker | None = None  # None: not wanted
     updater: Updater | None = None  # None: its folder can't be used
+    follow: Callable[[str, LoadedModel], None] = _nobody  # tells of each change of a pipeline's back-end from now on
+    http: HttpWorker | None = None  # None: nothing listens
     failure: BaseException | None = None  # what a worker died of: the process ends, and not in an orderly way
 
     @property
@@ -61,4 +68,5 @@ class Parts:
     def workers(self) -> list[Worker]:
         """In the order in which they start: who takes before who gives."""
         givers = (*self.pipelines.values(), *self.sensors.values(), *self.cameras.values(), *self.updaters())
-        return [self.storage, self.publisher, self.upkeep, *([self.drift] if self.drift else []), *givers]
+        others = [worker for worker in (self.drift, self.http) if worker is not None]
+        return [self.storage, self.publisher, self.upkeep, *others, *givers]

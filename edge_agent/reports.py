@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 import edge_agent
 from edge_agent.core.settings import PARSERS
+from edge_agent.core.wire import printable
 from edge_agent.io.board import read_board
 from edge_agent.parts import Parts
+from edge_agent.records import Event
 
-RATE_WINDOW_NS = 5 * 10**9  # the status line's rate is the mean over at least that long
+log = logging.getLogger("edge_agent")
+RATE_WINDOW_NS: Final = 5 * 10**9  # the status line's rate is the mean over at least that long
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def log_event(event: Event) -> None:
+    """One line; the journal gets kind and subject as fields too."""
+    fields = {"event": event.kind, "subject": event.subject}
+    text = event.kind, printable(event.subject), printable(event.detail)
+    log.log(_LEVELS[event.severity], "%s: %s: %s", *text, extra=fields)
 
 
 class Reports:
@@ -58,16 +70,24 @@ class Reports:
         return [worker.name for worker in self._parts.workers() if worker.is_alive()]
 
     def status_line(self) -> str:
+        """What an operator asks first: does it predict, with which model on what, and does it get out."""
         parts = self._parts
-        lines = []
-        for name, pipeline in parts.pipelines.items():
-            info = pipeline.engine.runtime.info
-            camera = parts.cameras[pipeline.config.camera]
-            lines.append(
-                f"{name} {self._rate(name):.1f}/s {info.delegate} {pipeline.engine.identity.name} camera {camera.state}"
-            )
-        report = parts.publisher.report()
-        return f"{'; '.join(lines)}; broker {self.broker_detail}; waiting {report['waiting']}"
+        waiting, temperature_c = parts.publisher.report()["waiting"], parts.upkeep.temperature_c
+        board = [] if temperature_c is None else [f"{temperature_c:.0f} degC"]
+        pipelines = map(self._pipeline_line, parts.pipelines)
+        return "; ".join([*pipelines, *board, f"broker {self.broker_detail}", f"waiting {waiting}"])
+
+    def _pipeline_line(self, name: str) -> str:
+        pipeline = self._parts.pipelines[name]
+        model, delegate = pipeline.engine.identity, pipeline.engine.runtime.info.delegate
+        camera = pipeline.config.camera
+        state = self._parts.cameras[camera].state
+        rate = "paused" if pipeline.paused else f"{self._rate(name):.1f}/s"
+        slowdown = self._parts.upkeep.slowdown
+        slowed = f" (hot board: rate divided by {slowdown})" if slowdown > 1 else ""
+        if self._parts.upkeep.overload(name) > 1:
+            slowed += " (more than the board manages: rate lowered)"
+        return f"{name} {rate}{slowed}, {model.name} {model.version} on {delegate}, camera {camera} {state}"
 
     def stats(self, commands_ignored: Mapping[str, int]) -> dict[str, Any]:
         parts = self._parts
@@ -96,7 +116,13 @@ class Reports:
 
     def _pipeline_stats(self, name: str) -> dict[str, Any]:
         pipeline = self._parts.pipelines[name]
-        return {**pipeline.counters.report(), "late_readings": pipeline.late_readings()}
+        failover = self._parts.models[name].failover
+        return {
+            **pipeline.counters.report(),
+            "late_readings": pipeline.late_readings(),
+            "delegate_losses": failover.losses if failover else 0,
+            "runs_repeated": failover.repeats if failover else 0,
+        }
 
     def _rate(self, name: str) -> float:
         """Predictions per second over the last full window."""

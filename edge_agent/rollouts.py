@@ -70,7 +70,7 @@ class Release(Struct, frozen=True, kw_only=True):
 
     name: str
     version: str
-    target: str  # models/<name>/<version>.tflite
+    target: str  # models/<name>/<version>.tflite or .onnx
     length: int
     sha256: str
     seq: int  # of the name: a device never goes back below the highest that it committed or gave up

@@ -75,8 +75,9 @@ def publish(
 ) -> tuple[Release, bool]:
     """Sign the bytes as that release and commit. ``custom``: profiles, agent, p95_ms, memory_mb. False: it was there
     already, with these bytes. Raises ConfigError, StorageError."""
-    target = f"models/{name}/{version}.tflite"
-    there = releases(repository).get(target)
+    target = f"models/{name}/{version}.{'onnx' if model.form == 'onnx' else 'tflite'}"
+    same = [release for release in releases(repository).values() if (release.name, release.version) == (name, version)]
+    there = same[0] if same else None
     wanted = {key: value for key, value in (custom or {}).items() if value}
     if there is not None:
         if there.sha256 != model.sha256:

@@ -19,7 +19,7 @@ LINES_MOST = 350
 _VALUES = ("records", "outgoing", "rollouts", "monitoring", "errors", "limits", "config.units", "config.schema")
 VALUES = frozenset(_VALUES)
 # The composition root: the only place, beside the commands, where io meets core.
-_AGENT = ("agent", "assembly", "children", "control", "loading", "parts", "reports", "updating", "watching")
+_AGENT = ("agent", "assembly", "children", "control", "loading", "parts", "reports", "serving", "updating", "watching")
 AGENT = frozenset(_AGENT)
 
 

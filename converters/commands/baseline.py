@@ -15,7 +15,7 @@ from converters.commands.common import add_card, add_data, add_json, add_model, 
 from converters.datasets.splits import spread
 from converters.drift_facts import ReferenceFacts, facts_of
 from converters.embedding import embed
-from converters.evaluation.opened import is_tflite, open_model
+from converters.evaluation.opened import is_device_file, open_model
 from converters.files import check_output, write_whole
 from converters.records import Written
 from edge_agent.core.drift.reference import encode_reference
@@ -28,8 +28,11 @@ SCHEMA = "edge-agent/convert-baseline/1"
 def main(argv: Sequence[str]) -> int:
     options = _arguments().parse_args(argv)
     path = Path(options.model)
-    if not is_tflite(options.model):
-        raise ConfigError(f"{path}: no .tflite: convert it first: a reference belongs to the arithmetic that made it")
+    if not is_device_file(options.model):
+        raise ConfigError(
+            f"{path}: no .tflite, and no .onnx with a card: convert it first: a reference belongs to the arithmetic "
+            "that made it"
+        )
     output = options.output or path
     check_output(output)
     baseline = _made(options)

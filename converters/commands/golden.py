@@ -11,7 +11,7 @@ import msgspec
 
 from converters.commands.common import add_data, add_json, add_model, add_output, parser, terminal
 from converters.datasets import open_dataset
-from converters.device_model import load_device_model
+from converters.device_model import ONNX_DELEGATE, load_device_model
 from converters.dressing import redress
 from converters.files import check_output, write_whole
 from converters.golden import GoldenCheck, check_golden
@@ -45,8 +45,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(path: Path, *, as_json: bool) -> int:
-    content = read_model(path).content
-    checks = [check_golden(content, path, delegate=delegate) for delegate in DELEGATES]
+    file = read_model(path)
+    delegates = (ONNX_DELEGATE,) if file.form == "onnx" else DELEGATES
+    checks = [check_golden(file.content, path, delegate=delegate) for delegate in delegates]
     ok = all(check.ok for check in checks)
     if as_json:
         print(json.dumps({"schema": SCHEMA, "ok": ok, "checks": msgspec.to_builtins(checks)}))

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from converters.commands.common import add_card, add_data, add_identity, add_json, add_model, parser, terminal
 from converters.commands.onnx import add_onnx_options, wishes_of
-from converters.jetson.engine_check import golden_files
+from converters.jetson.engine_check import check_files
 from converters.jetson.making import make_onnx, score_lines, scores_json
 from converters.jetson.onnx_file import Precision
 from converters.jetson.package import Tried, check_folder, package_files, try_build, write_folder
@@ -46,10 +46,9 @@ def _run(options: argparse.Namespace, work: Path, progress: Progress) -> tuple[d
         progress=progress,
     )
     onnx = {name: made.dressed(name) for name in made.contents}
-    golden = golden_files(made.model, onnx, made.dataset, work=work / "golden", progress=progress)
     card = made.cards[precision]
     name = json.loads(card).get("name") or Path(options.model).stem
-    files = package_files(name, card, onnx, golden, made.model.onnx.opset)
+    files = package_files(name, card, onnx, check_files(made.golden), made.model.onnx.opset)
     tried = try_build(files, precision, work=work / "engine", progress=progress)
     if tried is None or tried.ok:
         write_folder(options.output, files)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from converters.edgetpu.compiler import PROGRAM, WHERE, Compiled, CompilerLog, compile_model
 from converters.edgetpu.names import with_names_of
 from converters.files import check_output, write_whole
-from converters.inspected_file import card_facts
+from converters.inspected_file import card_facts, port_specs
 from converters.inspection import BackEnd, back_end
 from converters.progress import Progress
 from converters.records import Written
@@ -115,8 +115,8 @@ def _write(output: Path, file: ModelFile, bare: bytes, compiled: Compiled) -> Wr
     model = with_names_of(compiled.content, bare)
     # appended last: the compiler knows nothing of what is behind a model
     whole = with_members(model, {**file.members, CPU_MEMBER: bare})
-    resolved, facts = card_facts(parse_model(whole, output), read_graph(whole))
-    before, _ = card_facts(file, read_graph(bare))
+    resolved, facts = card_facts(parse_model(whole, output), port_specs(read_graph(whole)))
+    before, _ = card_facts(file, port_specs(read_graph(bare)))
     if before is not None and resolved is None:
         raise ModelError(f"{output} is not written: the card does not fit the compiled model: {facts.error}")
     written = write_whole(output, whole)

@@ -1,4 +1,5 @@
-"""A model from the command line, ready to be measured: a .tflite as it is, anything else brought to float first."""
+"""A model from the command line, ready to be measured: what a device runs as it is, anything else brought to float
+first."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from converters.workbench import open_workbench
 from edge_agent.core.card_schema import ClassificationOutput, DetectionOutput
 from edge_agent.errors import ConfigError
 from edge_agent.io.model_file import read_model
+from edge_agent.io.onnx_file import looks_like_onnx
 
 TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every .tflite
 
@@ -55,7 +57,7 @@ def open_model(
 
     Raises ConfigError, ModelError, EnvironmentMissingError, WorkerFailedError.
     """
-    trained = not is_tflite(name)
+    trained = not is_device_file(name)
     given: Path | dict[str, Any] | None = card
     if card is None and card_of and (trained or read_model(Path(name)).card is None):
         given = plain_card(card_of)
@@ -83,16 +85,20 @@ def require_same_rows(first: Recorded, second: Recorded, data: str) -> None:
         )
 
 
-def is_tflite(name: str) -> bool:
-    """Whether it is a .tflite file, by its content. Raises ConfigError for a file that can't be read."""
+def is_device_file(name: str) -> bool:
+    """Whether it is what a device runs, by its content: a .tflite, or an .onnx with a card inside (without one it is
+    what somebody trained). Raises ConfigError for a file that can't be read, ModelError for a damaged card."""
     path = Path(name)
     if not path.is_file():
         return path.suffix == ".tflite"
     try:
         with path.open("rb") as stream:
-            return stream.read(8)[4:] == TFLITE_IDENTIFIER
+            head = stream.read(8)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from None
+    if head[4:] == TFLITE_IDENTIFIER:
+        return True
+    return looks_like_onnx(head) and path.suffix == ".onnx" and read_model(path).card is not None
 
 
 def plain_card(model: DeviceModel) -> dict[str, Any]:

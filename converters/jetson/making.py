@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -13,12 +14,16 @@ from converters.card_file import read_card
 from converters.datasets import open_dataset
 from converters.dressing import card_bytes, complete_card, provenance
 from converters.evaluation.results import Evaluation, judge
-from converters.jetson.onnx_file import SCHEMES, OnnxFile, Precision, export_onnx, with_card
+from converters.golden import golden_bytes
+from converters.jetson.onnx_file import SCHEMES, OnnxFile, Precision, export_onnx
+from converters.jetson.onnx_golden import Chosen, choose_onnx_golden
+from converters.jetson.onnx_members import bare_onnx_file, with_onnx_members
 from converters.jetson.onnx_model import OnnxModel, quantize_onnx, record_onnx
 from converters.progress import Progress, Silent
 from converters.records import Dataset, FloatModel, Quantized
 from converters.steps import CALIBRATION_SAMPLES
 from converters.workbench import said_images
+from edge_agent.core.card_schema import CARD_MEMBER, GOLDEN_MEMBER, Golden
 from edge_agent.errors import ConfigError
 
 
@@ -30,7 +35,7 @@ class Made(Struct, frozen=True):
     contents: dict[Precision, bytes]
     quantized: Quantized | None
     cards: dict[Precision, bytes]
-    dataset: Dataset | None
+    golden: Chosen
     evaluations: dict[Precision, Evaluation]
 
     @property
@@ -44,8 +49,10 @@ class Made(Struct, frozen=True):
         )
 
     def dressed(self, precision: Precision) -> bytes:
-        """The file with its card inside."""
-        return with_card(self.contents[precision], self.cards[precision])
+        """The file with its card and its golden samples inside."""
+        golden = golden_bytes(self.golden.set_of(precision))
+        members = {CARD_MEMBER: self.cards[precision], GOLDEN_MEMBER: golden}
+        return with_onnx_members(bare_onnx_file(self.contents[precision]), members)
 
 
 class Wishes(Struct, frozen=True):
@@ -92,9 +99,11 @@ def make_onnx(
         quantized = quantize_onnx(loaded, dataset, rows, work=work / "quantize", progress=progress)
         contents["int8"] = quantized.content
     schemes = {"fp16": Quantized(file.content, "float32", "as trained")} | ({"int8": quantized} if quantized else {})
-    cards = {name: _card(loaded, raw, schemes[name], dataset, wishes) for name in contents}
+    golden = choose_onnx_golden(loaded, contents, dataset, work=work / "golden", progress=progress)
+    rules = {name: golden.set_of(name).rule for name in contents}
+    cards = {name: _card(loaded, raw, schemes[name], rules[name], dataset, wishes) for name in contents}
     evaluations = _judged(loaded, contents, dataset, wishes.limit, work / "evaluate", progress) if dataset else {}
-    return Made(loaded, contents, quantized, cards, dataset, evaluations)
+    return Made(loaded, contents, quantized, cards, golden, evaluations)
 
 
 def scores_json(evaluations: Mapping[Precision, Evaluation]) -> dict[str, Any]:
@@ -130,11 +139,17 @@ def _judged(
 
 
 def _card(
-    model: OnnxModel, raw: Mapping[str, Any], scheme: Quantized, dataset: Dataset | None, wishes: Wishes
+    model: OnnxModel,
+    raw: Mapping[str, Any],
+    scheme: Quantized,
+    rule: Golden,
+    dataset: Dataset | None,
+    wishes: Wishes,
 ) -> bytes:
-    """The whole card, labels in it: an ONNX file carries no other files."""
+    """The whole card, labels in it, so that programs of others find all of it in one metadata entry."""
     file = model.onnx
     source = FloatModel(file.content, file.kind, file.path, file.sha256, file.versions, file.notes)
     card = complete_card(model.card, name=wishes.name, version=wishes.version, inline=True)
     notes = {**raw.get("provenance", {}), "conversion": provenance(source, scheme, dataset, None)}
-    return card_bytes(replace(card, provenance=notes))
+    golden = msgspec.convert(raw.get("golden"), Golden | None) or rule
+    return card_bytes(replace(card, provenance=notes, golden=golden))

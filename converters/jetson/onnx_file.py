@@ -17,14 +17,8 @@ from converters.records import Environment, Kind, Scheme, Tensors
 from converters.source_kind import kind_of
 from converters.sources import sha256_of
 from converters.workers.protocol import load_arrays, save_arrays
-from edge_agent.core.card_schema import CARD_MEMBER
 from edge_agent.errors import ConfigError
 from edge_agent.records import Array, TensorSpec
-
-# onnx.proto: ModelProto.metadata_props is field 14, a StringStringEntryProto with the fields key = 1 and value = 2
-_METADATA, _KEY, _VALUE = 14, 1, 2
-_BYTES_FIELD = 2  # the wire type of a length and bytes
-
 
 Precision = Literal["fp16", "int8"]
 """What an engine is built for: "fp16" from the float32 file, "int8" from the one with QDQ pairs."""
@@ -115,15 +109,6 @@ def run_onnx(
     return load_arrays(work, "outputs")
 
 
-def with_card(content: bytes, card: bytes) -> bytes:
-    """The file with the card among its metadata, where ONNX Runtime's ``custom_metadata_map`` shows it.
-
-    Protocol Buffers read a repeated field that comes in two parts as one: the entry is put behind the model.
-    """
-    entry = _field(_KEY, CARD_MEMBER.encode()) + _field(_VALUE, card)
-    return content + _field(_METADATA, entry)
-
-
 def _no_route(model: str, kind: Kind) -> str:
     names = {"keras3": "Keras 3", "keras2": "Keras 2", "saved_model": "a SavedModel", "tflite": "a .tflite"}
     return (
@@ -143,16 +128,3 @@ def _specs(model: str, side: str, tensors: Mapping[str, Any]) -> tuple[TensorSpe
             )
         specs.append(TensorSpec(name, index, tuple(tensor["shape"]), np.dtype(np.float32), 0.0, 0))
     return tuple(specs)
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES_FIELD) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    octets = bytearray()
-    while value > 0x7F:
-        octets.append(value & 0x7F | 0x80)
-        value >>= 7
-    octets.append(value)
-    return bytes(octets)

@@ -123,13 +123,13 @@ def record_onnx(
     return {name: recording.finished() for name, recording in recordings.items()}
 
 
-def prepared_rows(model: OnnxModel, dataset: Dataset, rows: Sequence[int]) -> Tensors:
+def prepared_rows(model: DeviceModel, dataset: Dataset, rows: Sequence[int]) -> Tensors:
     """The rows as input tensors, (n, ...) float32 by name."""
     prepared = [_prepared(model, dataset.example(row))[0] for row in rows]
     return {name: np.concatenate([row[name] for row in prepared]) for name in prepared[0]}
 
 
-def _prepared(model: OnnxModel, example: Example) -> tuple[Tensors, Crossing]:
+def _prepared(model: DeviceModel, example: Example) -> tuple[Tensors, Crossing]:
     """Every input of one row with its batch axis, and the way back from the model's picture."""
     tensors, crossing = prepared_images(model, example)
     for name, stage in model.engine.features.items():

@@ -36,7 +36,7 @@ class Session:
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
-        except (RuntimeError, ValueError) as error:  # its own errors derive from these, by what is wrong
+        except _failures(onnxruntime) as error:
             raise RefusedError(f"ONNX Runtime can't load the model: {str(error).splitlines()[0]}") from None
         self._dtypes = {entry.name: _DTYPES.get(entry.type, np.float32) for entry in self._session.get_inputs()}
         self._outputs = [entry.name for entry in self._session.get_outputs()]
@@ -48,6 +48,13 @@ class Session:
     def __call__(self, row: Mapping[str, Array]) -> dict[str, Array]:
         feed = {name: np.asarray(row[name], dtype) for name, dtype in self._dtypes.items()}
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+
+
+def _failures(onnxruntime: Any) -> tuple[type[Exception], ...]:
+    """Its errors have no base class of their own."""
+    module = onnxruntime.capi.onnxruntime_pybind11_state
+    own = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    return (RuntimeError, ValueError, *own)
 
 
 def predict_rows(job: Job, session: Session, turned: tuple[str, ...], text: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any
 
 from edge_agent.assembly import LoadedModel, finish
 from edge_agent.children.requirements import Requirements, request_for
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import DeviceLostError, EdgeAgentError
 from edge_agent.io.model_file import read_model
 from edge_agent.io.runtimes import PLAIN
 from edge_agent.io.runtimes.choose import CPU_MEMBER, Choice, Chosen
 from edge_agent.io.runtimes.litert import one_line
-from edge_agent.loading import Loading
+from edge_agent.loading import Loading, order_for
 from edge_agent.records import ModelFile
 from edge_agent.rollouts import Reason
 
@@ -39,6 +39,8 @@ def refusing(reason: Reason) -> Iterator[None]:
         raise
     except MemoryError:
         raise Refusal(Reason.MEMORY, "it needs more memory than this device can spare", final=False) from None
+    except DeviceLostError as error:  # no model's fault
+        raise Refusal(reason, str(error), final=False) from None
     except EdgeAgentError as error:
         text = str(error).splitlines()[0].removesuffix("; add and adapt:")
         raise Refusal(Reason.MEMORY if "bad_alloc" in text or "MemoryError" in text else reason, text) from None
@@ -64,7 +66,7 @@ def load_candidate(file: ModelFile, path: Path, requirements: Requirements) -> L
     """On the first back-end of the declared order that runs it; of a build for the Edge TPU, which belongs to the
     daemon, the CPU build inside. Raises Refusal."""
     request = request_for(path, requirements)
-    order = tuple(request.order) or PLAIN
+    order = order_for(file, request.order)
     if file.form == "edgetpu":
         order = PLAIN
         if CPU_MEMBER not in file.members:
@@ -76,6 +78,7 @@ def load_candidate(file: ModelFile, path: Path, requirements: Requirements) -> L
             threads=request.threads,
             external=request.external,
             cache_dir=request.cache_dir,
+            library=request.config.runtime,
             behind=True,
         )
         _end_with(choice)

@@ -19,7 +19,7 @@ from edge_agent.io.parent import end_with
 from edge_agent.records import RuntimeInfo
 
 _STATUS = Path("/proc/self/status")
-_PLAIN = ("xnnpack", "cpu")  # run on the processor alone
+_PLAIN = ("xnnpack", "cpu", "onnx-cpu")  # run on the processor alone
 
 
 def request() -> Any:

@@ -11,11 +11,9 @@ import pickle
 import selectors
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO
 
 from msgspec import Struct
@@ -23,7 +21,9 @@ from msgspec import Struct
 from edge_agent.errors import UpdateError
 from edge_agent.io.board import memory_available_mb, memory_limit_mb, memory_rss_mb
 from edge_agent.io.priority import put_behind
+from edge_agent.io.python_child import in_memory, start
 from edge_agent.io.runtimes.litert import one_line
+from edge_agent.io.runtimes.native_log import last_words
 from edge_agent.rollouts import Reason
 
 OUT_BYTES_MOST = 64 * 1024
@@ -65,20 +65,10 @@ class Ended(Struct, frozen=True):
 def spawn(module: str, request: object, pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """``python -m MODULE`` with the request on its standard input. To be called on a thread that outlives the child:
     it is killed when that thread ends. It runs behind everybody else. Raises UpdateError where none can be started."""
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     try:
-        stdin = _descriptor(pickle.dumps((os.getpid(), request)))
+        stdin = in_memory(pickle.dumps((os.getpid(), request)), "request")
         try:
-            child = subprocess.Popen(
-                [sys.executable, "-m", module],
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd="/",  # -m puts the working folder first on the path: a stray numpy.py in it would be run
-                env={**os.environ, "PYTHONPATH": path},
-                pass_fds=pass_fds,
-                start_new_session=True,
-            )
+            child = start(module, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=pass_fds)
         finally:
             os.close(stdin)
         put_behind(child.pid)
@@ -134,7 +124,7 @@ class Ears:
     def ended(self, out: bytes = b"") -> Ended | None:
         """None while it lives, after a short wait."""
         try:
-            return Ended(self._child.wait(_LOOK_S), out, last_words(bytes(self._err)))
+            return Ended(self._child.wait(_LOOK_S), out, one_line(last_words(self._err.decode(errors="replace"))))
         except subprocess.TimeoutExpired:
             return None
 
@@ -185,22 +175,6 @@ def memory_most_mb() -> float:
     if (limit := memory_limit_mb()) is not None:
         left.append((limit - (memory_rss_mb() or 0.0)) * 2**20 / 1e6 * MEMORY_SHARE)
     return max(0.0, min(left))
-
-
-def last_words(err: bytes) -> str:
-    """The last line that is not chatter of the library."""
-    lines = [line.strip() for line in err.decode(errors="replace").splitlines()]
-    spoken = [line for line in lines if line and not line.startswith("INFO: ")]
-    return one_line(spoken[-1]) if spoken else ""
-
-
-def _descriptor(content: bytes) -> int:
-    """A file to read from the start, without a pipe to feed and without touching a disk."""
-    descriptor = os.memfd_create("request")
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
 
 
 def _close(stream: IO[bytes] | None) -> None:

@@ -15,10 +15,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from edge_agent.io.runtimes.shared_tensors import ALIGNMENT, UNSIZED_BYTES, aligned
 from edge_agent.records import Array, TensorSpec
 
-_ALIGNMENT = 64
-_UNSIZED = 2**20  # bytes for a tensor whose size only a run decides
 _LINE_BYTES_MOST = 32 * 1024  # an empty pipe takes that at once
 
 
@@ -45,8 +44,10 @@ class SharedSample(Struct, frozen=True):
 
 def room_for(specs: Iterable[TensorSpec]) -> int:
     """Bytes of shared memory for one array of each."""
-    sizes = [prod(spec.shape) * spec.dtype.itemsize if min(spec.shape, default=1) >= 0 else _UNSIZED for spec in specs]
-    return sum(_aligned(size) for size in sizes) + _ALIGNMENT
+    sizes = [
+        prod(spec.shape) * spec.dtype.itemsize if min(spec.shape, default=1) >= 0 else UNSIZED_BYTES for spec in specs
+    ]
+    return sum(aligned(size) for size in sizes) + ALIGNMENT
 
 
 class SampleWriter:
@@ -66,7 +67,7 @@ class SampleWriter:
                     return False
                 np.ndarray(array.shape, array.dtype, self._memory, offset)[...] = array
                 places.append(_Place(name, array.dtype.str, array.shape, offset))
-                offset += _aligned(array.nbytes)
+                offset += aligned(array.nbytes)
         line = msgspec.json.encode(header) + b"\n"
         if len(line) > _LINE_BYTES_MOST:
             return False
@@ -94,7 +95,3 @@ def samples(memory: mmap.mmap, pipe: IO[bytes]) -> Iterator[SharedSample]:
 def _view(memory: mmap.mmap, place: _Place) -> Array:
     view: Array = np.ndarray(place.shape, np.dtype(place.dtype), memory, place.offset)
     return view
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT

@@ -12,15 +12,17 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct, field
 
+from edge_agent import limits
 from edge_agent.children.process import MEMORY_MOST_MB, Ended, memory_most_mb, spawn, wait
 from edge_agent.children.requirements import Place, Requirements, requirements_of
 from edge_agent.core.rollout_steps import Evidence
 from edge_agent.errors import UpdateError
+from edge_agent.io.runtimes import BACKENDS, PLAIN
 from edge_agent.rollouts import Reason
 
 __all__ = ["Place", "RefusedModelError", "Requirements", "requirements_of", "verify_model"]
 
-TIMEOUT_S = 180.0  # two back-ends that hang in their trial are given up within 120 s
+REST_S = 60.0  # beside the trials of back-ends, each of which may hang
 
 
 class RefusedModelError(UpdateError):
@@ -52,18 +54,19 @@ def verify_model(
     path: Path,
     requirements: Requirements,
     *,
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float | None = None,
     stop: threading.Event | None = None,
 ) -> Evidence:
-    """Examine the file in a child and wait for its verdict; ``stop`` ends that within about a second. The evidence has
-    delegate, load_ms, golden_samples, golden_worst_lsb, p50_ms, p95_ms, runs and memory_mb.
+    """Examine the file in a child and wait for its verdict, by default as long as the trials of all its back-ends may
+    take; ``stop`` ends that within about a second. The evidence has delegate, load_ms, golden_samples,
+    golden_worst_lsb, p50_ms, p95_ms, runs and memory_mb.
 
     Raises UpdateError, RefusedModelError where the child said something; ``final`` unless the world is at fault (wrong
     bytes on the disk, no memory left, no process left; stopped: WITHDRAWN).
     """
     most_mb = memory_most_mb()
     child = spawn("edge_agent.children.verify_child", Examination(path.absolute(), requirements, most_mb))
-    ended = wait(child, timeout_s, stop)
+    ended = wait(child, _time_of(requirements) if timeout_s is None else timeout_s, stop)
     try:
         verdict = msgspec.json.decode(ended.out, type=Verdict)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -73,6 +76,13 @@ def verify_model(
             verdict.reason, _naming(path, verdict.detail), final=verdict.final, evidence=verdict.evidence
         )
     return verdict.evidence
+
+
+def _time_of(requirements: Requirements) -> float:
+    """Seconds. TensorRT may build its engine for minutes."""
+    declared = requirements.place.request.order if requirements.place else ()
+    trials = [BACKENDS[name].trial_s if name in BACKENDS else limits.PROBE_TIMEOUT_S for name in declared or PLAIN]
+    return REST_S + sum(trials)
 
 
 def _naming(path: Path, detail: str) -> str:

@@ -90,7 +90,8 @@ def _latency(engine: Engine, golden: GoldenSamples, budget_ms: float | None, evi
         best = min(best, _round(engine, rows), key=lambda found: found[1])
     evidence["p50_ms"], evidence["p95_ms"], evidence["runs"] = best
     if budget_ms is not None and best[1] > budget_ms:
-        raise Refusal(Reason.LATENCY, f"p95 of a run is {best[1]:g} ms, the budget is {budget_ms:g} ms")
+        final = engine.runtime.info.delegate == evidence["delegate"]  # else a device was lost: no model's fault
+        raise Refusal(Reason.LATENCY, f"p95 of a run is {best[1]:g} ms, the budget is {budget_ms:g} ms", final=final)
 
 
 def _round(engine: Engine, rows: list[dict[str, Array]]) -> tuple[float, float, int]:

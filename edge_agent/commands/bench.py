@@ -25,7 +25,7 @@ from edge_agent.config.schema import AlignConfig, PipelineConfig
 from edge_agent.core.align import Aligner
 from edge_agent.core.outbox import Bounds, Outbox
 from edge_agent.core.wire import Topics, milliseconds
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, DeviceError
 from edge_agent.io.clock import SystemClock
 from edge_agent.io.image_file import read_image
 from edge_agent.ports import MessageHandler
@@ -84,8 +84,10 @@ def main(argv: Sequence[str]) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     model = load_model(model_argument(options))
     pixels = read_image(options.image) if options.image else _noise()
-    raw, whole = measure(model, pixels, options.runs)
     info = model.engine.runtime.info
+    raw, whole = measure(model, pixels, options.runs)
+    if model.engine.runtime.info.delegate != info.delegate:
+        raise DeviceError(f"{model.engine.runtime.info.reason}: the figures would be a mix; measure again")
     report = {
         "schema": SCHEMA,
         "model": options.model,

@@ -113,7 +113,8 @@ def _camera(loaded: LoadedConfig, config: CameraConfig, devices: bool) -> str:
         height, width = camera.retrieve().shape[:2]
     finally:
         camera.close()
-    return f"{width}x{height}"
+    note = getattr(camera, "note", "")
+    return f"{width}x{height}" + (f"; {note}" if note else "")
 
 
 def _sensor(loaded: LoadedConfig, config: SensorConfig, devices: bool) -> str:

@@ -18,14 +18,14 @@ TASKS = ("classification", "detection", "regression", "anomaly")
 
 def add_model(arguments: argparse.ArgumentParser) -> None:
     """MODEL and what says how to run it."""
-    arguments.add_argument("model", metavar="MODEL", help="a .tflite file")
+    arguments.add_argument("model", metavar="MODEL", help="a .tflite or .onnx file")
     arguments.add_argument("--labels", metavar="FILE", help="one label a line")
     arguments.add_argument(
         "--card", type=Path, metavar="FILE", help="card (TOML or JSON) for what the model does not say"
     )
     arguments.add_argument("--task", choices=TASKS, help="what the model's only output means")
     arguments.add_argument(
-        "--delegate", action="append", metavar="NAME", help="back-ends in order (default: xnnpack, cpu)"
+        "--delegate", action="append", metavar="NAME", help="back-ends in order (default: what needs no accelerator)"
     )
     cores = os.cpu_count() or 1
     arguments.add_argument("--threads", type=_threads, default=max(1, min(4, cores - 1)), help="of the interpreter")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
+from edge_agent.config.checks_http import HTTP_CHECKS
 from edge_agent.config.checks_mqtt import MQTT_CHECKS
 from edge_agent.config.checks_sources import SOURCE_CHECKS
 from edge_agent.config.checks_time import TIME_CHECKS
@@ -20,7 +21,8 @@ from edge_agent.config.words import choices, key_path, listed, show
 from edge_agent.errors import ConfigError
 
 Check = Callable[[Config], Iterator[Finding]]
-BUILT_IN_DELEGATES: Final = ("xnnpack", "cpu", "edgetpu")
+BUILT_IN_DELEGATES: Final = ("xnnpack", "cpu", "edgetpu", "gpu", "onnx-tensorrt", "onnx-cuda", "onnx-cpu")
+_DEVICE: Final = r"(usb|pci)?(:[0-9]+)?"  # of libedgetpu: "" any, "usb" any stick, "usb:1" the second, ":1" of all
 _NAME: Final[str] = Name.__metadata__[0].pattern  # type: ignore[attr-defined]
 _FIELD: Final = r"[A-Za-z0-9_-]+"
 
@@ -103,15 +105,21 @@ def _repeated(where: str, names: Iterable[str]) -> Iterator[Finding]:
 
 def _delegates(config: Config) -> Iterator[Finding]:
     for name, delegate in config.delegate.items():
-        if name in BUILT_IN_DELEGATES:
+        drives_edgetpu = name == "edgetpu" or delegate.kind == "edgetpu"
+        if name in BUILT_IN_DELEGATES and name != "edgetpu":
             yield Finding(f"delegate.{name}", f"{show(name)} is built in; give the library another name")
-        if not delegate.library:
-            yield Finding(f"delegate.{name}.library", "empty; name the shared library")
+        if delegate.library == "" or (delegate.library is None and not drives_edgetpu):
+            said = "missing" if delegate.library is None else "empty"
+            yield Finding(f"delegate.{name}.library", f"{said}; name the shared library")
+        device = delegate.options.get("device", "")
+        if drives_edgetpu and not re.fullmatch(_DEVICE, device):
+            where = at(key_path(f"delegate.{name}.options", "device"), device)
+            yield Finding(where, 'expected "usb", "pci", "usb:0", "pci:0" or ":0" (they are counted from 0)')
     known = (*BUILT_IN_DELEGATES, *config.delegate)
     for model, settings in config.model.items():
         where = f"model.{model}.delegates"
         if not settings.path:
-            yield Finding(f"model.{model}.path", "empty; name the .tflite file")
+            yield Finding(f"model.{model}.path", "empty; name the .tflite or .onnx file")
         if settings.delegates == ():
             yield Finding(where, f"empty; leave it out for the profile's order, or name some of: {listed(known)}")
         for i, name in enumerate(settings.delegates or ()):
@@ -120,7 +128,7 @@ def _delegates(config: Config) -> Iterator[Finding]:
 
 
 def _unused(config: Config) -> Iterator[Finding]:
-    used: dict[str, set[str]] = {"camera": set(), "sensor": set(), "model": set(), "delegate": set()}
+    used: dict[str, set[str]] = {"camera": set(), "sensor": set(), "model": set(), "delegate": {"edgetpu"}}
     for pipeline in config.pipeline:
         used["camera"] |= {pipeline.camera, *pipeline.images.values()}
         used["sensor"] |= {*pipeline.attach, *(ref.partition(".")[0] for ref in pipeline.features.values())}
@@ -145,5 +153,6 @@ CHECKS: tuple[Check, ...] = (
     *UPDATE_CHECKS,
     _delegates,
     *MQTT_CHECKS,
+    *HTTP_CHECKS,
     _unused,
 )

@@ -33,6 +33,9 @@ PATTERN_WORDS = {
     _pattern(get_type_hints(schema.MqttConfig, include_extras=True)["base_topic"]): (
         "a topic of at most 256 characters without + and #"
     ),
+    # of a profile's systems
+    r"^3\.[0-9]+$": 'a version of Python, such as "3.11"',
+    r"^2\.[0-9]+$": 'a version of the C library, such as "2.36"',
 }
 
 

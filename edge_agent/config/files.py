@@ -72,7 +72,7 @@ def _public(config: Config) -> Iterator[tuple[str, str]]:
     """Key path and name of each file that holds no secret."""
     yield from ((f"model.{name}.path", model.path) for name, model in config.model.items())
     for name, delegate in config.delegate.items():
-        if "/" in delegate.library:  # a bare name is found by the dynamic linker
+        if delegate.library and "/" in delegate.library:  # a bare name is found by the dynamic linker
             yield f"delegate.{name}.library", delegate.library
     for table, items, wanted in (("camera", config.camera, "file"), ("sensor", config.sensor, "csv")):
         sources = [item.source for item in items]

@@ -128,12 +128,14 @@ class ModelConfig(_Strict, frozen=True, kw_only=True):
     card: dict[str, Any] | None = None  # checked by core.model_card against the file's own tensors
     delegates: tuple[str, ...] | None = None  # None: the profile's order
     threads: Annotated[int, Meta(ge=1, le=64)] | None = None  # None: the profile's
+    runtime: Literal["litert", "tflite-runtime"] | None = None  # of a .tflite; None: LiteRT where it is installed
 
 
 class DelegateConfig(_Strict, frozen=True, kw_only=True):
     """An external TFLite delegate: a shared library with tflite_plugin_create_delegate."""
 
-    library: str
+    kind: Literal["edgetpu"] | None = None  # "edgetpu": it drives one, and takes models compiled for it alone
+    library: str | None = None  # None: libedgetpu.so.1 of an Edge TPU; others must name theirs
     options: dict[str, str] = {}
 
 
@@ -179,6 +181,14 @@ class DriftConfig(_Strict, frozen=True, kw_only=True):
     samples: SamplesConfig = SamplesConfig()
 
 
+class HttpConfig(_Strict, frozen=True, kw_only=True):
+    """A port for those who ask instead of subscribing: metrics, health. Without the table nothing listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 9477  # 0: any that is free
+    insecure: bool = False  # must be true for any other host: no TLS, no password
+
+
 class LogConfig(_Strict, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -194,4 +204,5 @@ class Config(_Strict, frozen=True, kw_only=True):
     outbox: OutboxConfig = OutboxConfig()
     update: UpdateConfig = UpdateConfig()
     drift: DriftConfig = DriftConfig()
+    http: HttpConfig | None = None
     log: LogConfig = LogConfig()

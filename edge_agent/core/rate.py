@@ -7,23 +7,29 @@ from __future__ import annotations
 
 
 class RateGate:
-    """The configured rate, and behind it the slowdown that heat commands. One thread offers frames; any may change
-    the rate and the slowdown."""
+    """The configured rate, and behind it the slowdown that heat or overload commands. One thread offers frames; any
+    may change the rate and the slowdown."""
 
     def __init__(self, period_ns: int) -> None:
         """``period_ns`` is the least time between frames on average; 0 accepts every frame."""
         self.slowed = False  # whether the last refusal was the slowdown's, not the configured rate's
         self._configured = _Grid(period_ns)
         self._slower = _Grid(0)
-        self._slowdown = (1, 0)  # factor, period of the floor: one object, so that a frame sees both or neither
+        self._slowdown = (1.0, 0)  # factor, period of the floor: one object, so that a frame sees both or neither
         self._usual_ns = 0  # the camera's gap that the slowdown goes by
+
+    @property
+    def period_ns(self) -> int:
+        """The configured one; 0: every frame."""
+        return self._configured.period
 
     def set_period(self, period_ns: int) -> None:
         """Change the rate from the next frame on; the last accepted frame keeps its place in the grid."""
         self._configured.period = period_ns
 
-    def set_slowdown(self, factor: int, floor_period_ns: int) -> None:
-        """Take one frame in ``factor`` periods from the next frame on, but one in ``floor_period_ns`` at least.
+    def set_slowdown(self, factor: float, floor_period_ns: int) -> None:
+        """Take one frame in ``factor`` periods on average from the next frame on, but one in ``floor_period_ns`` at
+        least.
 
         What counts as the period is the configured one or the camera's usual gap, whichever is longer. A rate that is
         below the floor anyway is not touched. 1 ends the slowdown.
@@ -55,7 +61,7 @@ class RateGate:
         if abs(gap - self._usual_ns) * 8 > self._usual_ns:  # jitter must not move the grid at each frame
             self._usual_ns = gap
         unslowed = max(configured, self._usual_ns)
-        period_ns = min(factor * unslowed, floor_ns)
+        period_ns = min(round(factor * unslowed), floor_ns)
         return period_ns if period_ns > unslowed else 0
 
 

@@ -32,7 +32,8 @@ _NO_LIMIT: Final = 2**60
 
 class Board(Struct, frozen=True):
     """``model`` is the board's own name for itself, empty where it has none (a virtual machine, a container whose
-    engine hides /sys/firmware); ``usb`` the "vendor:product" of what is plugged in, four hex digits each."""
+    engine hides /sys/firmware); ``usb`` the "vendor:product" of what is plugged in, four hex digits each, and ``pci``
+    the "vendor:device" of what is on PCIe."""
 
     model: str
     arch: str
@@ -42,6 +43,7 @@ class Board(Struct, frozen=True):
     python: str
     host_name: str
     usb: frozenset[str] = frozenset()
+    pci: frozenset[str] = frozenset()
 
 
 class Throttling(Struct, frozen=True):
@@ -74,6 +76,7 @@ def read_board(root: Path = ROOT) -> Board:
         python=platform.python_version(),
         host_name=platform.node(),
         usb=_usb(root),
+        pci=_pci(root),
     )
 
 
@@ -175,6 +178,12 @@ def _os_name(root: Path) -> str:
 def _usb(root: Path) -> frozenset[str]:
     vendors = (root / "sys/bus/usb/devices").glob("*/idVendor")
     return frozenset(f"{_text(vendor)}:{_text(vendor.with_name('idProduct'))}" for vendor in vendors)
+
+
+def _pci(root: Path) -> frozenset[str]:
+    vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
+    pairs = ((_text(vendor), _text(vendor.with_name("device"))) for vendor in vendors)
+    return frozenset(f"{vendor.removeprefix('0x')}:{device.removeprefix('0x')}" for vendor, device in pairs)
 
 
 def _flags(bits: int) -> tuple[str, ...]:

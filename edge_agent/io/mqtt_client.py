@@ -21,12 +21,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge_agent import limits
 from edge_agent.config.schema import MqttConfig
 from edge_agent.errors import ConfigError
-from edge_agent.io.secrets import read_secret
+from edge_agent.io.secrets import credential_file, read_secret
 from edge_agent.ports import MessageHandler
 
 log = logging.getLogger("edge_agent")
 
-CREDENTIAL = "mqtt-password"
+CREDENTIALS = "mqtt"  # systemd's: mqtt-password, mqtt-certificate, mqtt-key
 SESSION_EXPIRY_S = 300  # unacknowledged messages survive a reconnection; commands older than that are not delivered
 CONNECT_TIMEOUT_S = 3.0  # for TCP, and again for each answer of the TLS handshake
 RECONNECT_FIRST_S, RECONNECT_LAST_S = 1, 30
@@ -70,13 +70,13 @@ def make_client(
     )
     if config.username is not None:
         password_file = folder / config.password_file if config.password_file else None
-        client.username_pw_set(config.username, read_secret(password_file, CREDENTIAL))
+        client.username_pw_set(config.username, read_secret(password_file, f"{CREDENTIALS}-password"))
     if config.tls is not None:
         try:
             client.tls_set(
                 ca_certs=_path(folder, config.tls.ca),
-                certfile=_path(folder, config.tls.certificate),
-                keyfile=_path(folder, config.tls.key),
+                certfile=_path(folder, config.tls.certificate, f"{CREDENTIALS}-certificate"),
+                keyfile=_path(folder, config.tls.key, f"{CREDENTIALS}-key"),
             )
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise ConfigError(
@@ -100,8 +100,9 @@ def connect(client: paho.Client, config: MqttConfig, session_expiry_s: int, *, r
     client.connect_async(config.host, config.port, round(config.keepalive.seconds), **arguments)
 
 
-def _path(folder: Path, name: str | None) -> str | None:
-    return None if name is None else str(folder / name)
+def _path(folder: Path, name: str | None, credential: str = "") -> str | None:
+    path = credential_file(credential) if name is None and credential else name and folder / name
+    return str(path) if path else None
 
 
 def deliver(handlers: list[MessageHandler]) -> Callable[[paho.Client, Any, paho.MQTTMessage], None]:

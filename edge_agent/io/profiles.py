@@ -29,7 +29,7 @@ def find_profile(name: str, board: Board) -> Profile:
     """The profile of that name, or for "auto" the most specific one that fits the board. Raises ConfigError."""
     if name != AUTO:
         return load_profile(name)
-    return best_profile(map(load_profile, profile_names()), board.model, board.arch, board.usb)
+    return best_profile(map(load_profile, profile_names()), board.model, board.arch, board.usb, board.pci)
 
 
 def _files() -> dict[str, Traversable]:

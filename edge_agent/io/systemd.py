@@ -34,6 +34,11 @@ class Notifier:
         """One line for ``systemctl status``."""
         self._send("STATUS=" + " ".join(text.split()))
 
+    def starting(self, step: str, within_s: float) -> None:
+        """A step of the start has begun, and what came before it is done. The manager waits ``within_s`` for the next
+        one, even where that is beyond its own time for the whole start."""
+        self._send(f"STATUS={' '.join(step.split())}\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
+
     def watchdog(self) -> None:
         """Sign of life; due every ``watchdog_period_s`` seconds where that is not None."""
         self._send("WATCHDOG=1")

@@ -83,8 +83,8 @@ class TrustedRepository:
         return tuf_documents.channel(name, content)
 
     def release(self, target: str) -> Release:
-        """What the release key signed for ``models/NAME/VERSION.tflite``. Raises UpdateError as ``refresh``, and
-        TOO_LARGE, or METADATA_REFUSED where nothing was signed."""
+        """What the release key signed for ``models/NAME/VERSION.tflite`` or ``.onnx``. Raises UpdateError as
+        ``refresh``, and TOO_LARGE, or METADATA_REFUSED where nothing was signed."""
         found = self.target(target)
         if found is None:
             message = f"{target} is not signed by the repository's release key; publish it with edge-fleet first"

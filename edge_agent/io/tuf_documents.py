@@ -20,7 +20,7 @@ from edge_agent.rollouts import Channel, Reason, Release, Rollout
 
 SCHEMA: Final = "edge-agent/rollouts/1"
 KEY: Final = "edge-agent"  # of ``custom``
-_MODEL: Final = re.compile(r"models/([^/]+)/([^/]+)\.tflite")
+_MODEL: Final = re.compile(r"models/([^/]+)/([^/]+)\.(?:tflite|onnx)")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _WINDOW: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
 _UTC: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
@@ -42,7 +42,7 @@ def release(target: TargetFile) -> Release:
     """Raises UpdateError METADATA_REFUSED, or TOO_LARGE for a model that no board of ours could hold."""
     path = _MODEL.fullmatch(target.path)
     if path is None:
-        raise _refused(target.path, "is not models/NAME/VERSION.tflite")
+        raise _refused(target.path, "is not models/NAME/VERSION.tflite or .onnx")
     sha256 = target.hashes.get("sha256", "")
     if not _SHA256.fullmatch(sha256):
         raise _refused(target.path, "is signed without a SHA-256")

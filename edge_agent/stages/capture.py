@@ -71,6 +71,7 @@ class CameraWorker(Worker):
         self._consumers = consumers
         self._backoff = Backoff(limits.BACKOFF_FIRST_S, limits.BACKOFF_LAST_S)
         self._since_ns = 0  # streaming since
+        self._note = ""  # as it was last said
         self._size: tuple[int, int] | None = None  # width and height of the last frame, in pixels
 
     def work(self) -> None:
@@ -78,6 +79,7 @@ class CameraWorker(Worker):
             self.beat()
             try:
                 self._camera.open()
+                self._say_note()
                 self._stream(self._camera)
                 if not self.services.stopping.is_set():
                     self.state = "ended"
@@ -153,6 +155,13 @@ class CameraWorker(Worker):
             for consumer in wanted:
                 with left_to(consumer):
                     consumer.offer(frame)
+
+    def _say_note(self) -> None:
+        """Once, what the source gives instead of what the configuration wishes."""
+        note = getattr(self._camera, "note", "")
+        if note and note != self._note:
+            self.services.emit(Event("camera_changed", "info", self.camera_name, note))
+        self._note = note
 
     def _note_size(self, width: int, height: int) -> None:
         before, self._size = self._size, (width, height)

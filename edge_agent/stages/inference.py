@@ -32,6 +32,7 @@ class Inference(Struct, frozen=True):
     time_source: TimeSource
     sample: Sample
     outputs: dict[str, Array]
+    delegate: str
     crossing: Crossing
     quality: tuple[str, ...]
     capture_ns: int

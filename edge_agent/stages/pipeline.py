@@ -15,10 +15,10 @@ from msgspec import Struct
 from edge_agent import limits
 from edge_agent.config.schema import PipelineConfig
 from edge_agent.core.align import Aligner, Wanted
+from edge_agent.core.overload import Load
 from edge_agent.core.quality import FrameQuality
 from edge_agent.core.rate import RateGate
 from edge_agent.core.trial_watch import TrialCounts
-from edge_agent.errors import ModelError
 from edge_agent.records import Array, Discard, DiscardReason, Event, Frame, Grab, Reading, Sample
 from edge_agent.stages.alignment import Alignment
 from edge_agent.stages.counters import PipelineCounters
@@ -82,6 +82,7 @@ class Pipeline(Worker):
         self._closing = threading.Event()
         self._source_ended = threading.Event()
         self._invoker = Invoker(engine, self.clock, self._invoke_failed)
+        self._done = self._runs = self._busy_ns = 0  # see Load; each is counted by one thread
 
     # --- the camera's thread -------------------------------------------------------------------------------------
 
@@ -90,10 +91,10 @@ class Pipeline(Worker):
         if self.paused:
             self.counters.discard(DiscardReason.PAUSED)
             return False
-        if not self.gate.accept(grab.mono_ns):
+        accepted = self.gate.accept(grab.mono_ns)
+        if not accepted:
             self.counters.discard(DiscardReason.THROTTLED if self.gate.slowed else DiscardReason.RATE)
-            return False
-        return True
+        return accepted
 
     def unreadable(self) -> None:
         self.counters.discard(DiscardReason.UNREADABLE)
@@ -220,7 +221,7 @@ class Pipeline(Worker):
         self._closing.set()
         self.ring.close()
 
-    def slow(self, factor: int) -> None:
+    def slow(self, factor: float) -> None:
         """Take only one in ``factor`` of the frames that the rate would take, down to ``rate_floor``; 1: all of them.
         From any thread. A source that loses no frame is not slowed: it waits by itself."""
         if self._live:
@@ -230,15 +231,28 @@ class Pipeline(Worker):
         """The factor beyond which the floor holds; None: not known yet."""
         return self.gate.slowdown_most(self.config.rate_floor.period_ns) if self._live else 1
 
+    def load(self) -> Load | None:
+        """What the configured rate asks of this pipeline's thread. From any thread. None where no rate is promised
+        (``"max"``: as many as the model manages, and a source that waits), and where nothing can be said: paused, or
+        with a model on trial, whose slowness is its own."""
+        if not self._live or self.paused or not self.gate.period_ns or len(self.routes.open()) > 1:
+            return None
+        frames = self.counters.get("frames")
+        return Load(1e9 / self.gate.period_ns, frames, self._done, self._runs, self._busy_ns)
+
     def late_readings(self) -> int:
         return self._alignment.late()
 
     def _finish(self, slot: Slot) -> None:
+        began_ns = self.clock.monotonic_ns()
         try:
             inference = self._infer(slot)
         finally:
             self._release(slot)
+            self._done += 1
         if inference is not None:
+            self._busy_ns += self.clock.monotonic_ns() - began_ns
+            self._runs += 1
             with self.excused():
                 self._deliver(inference)
 
@@ -265,9 +279,8 @@ class Pipeline(Worker):
         if ran is None:
             self.counters.discard(DiscardReason.INVOKE_ERROR)
             return None
-        outputs, invoke_ns = ran
         if route is self.routes.live:
-            self._show(tensors, sample, outputs)
+            self._show(tensors, sample, ran.outputs)
         look = slot.look
         if look is not None and self.watch is not None:
             look = self.watch.complete(look, route.engine, further)
@@ -278,13 +291,14 @@ class Pipeline(Worker):
             arrival_ns=frame.arrival_ns,
             time_source=frame.time_source,
             sample=sample,
-            outputs=outputs,
+            outputs=ran.outputs,
+            delegate=ran.delegate,
             crossing=slot.crossing,
             quality=slot.quality,
             capture_ns=frame.capture_ns,
             align_ns=aligned_ns - started_ns,
             preprocess_ns=slot.preprocess_ns,
-            invoke_ns=invoke_ns,
+            invoke_ns=ran.took_ns,
             look=look,
         )
 
@@ -298,7 +312,7 @@ class Pipeline(Worker):
             self.tap = None
             self.faults.add(error, "the live model's samples are shown to nobody any more")
 
-    def _invoke_failed(self, error: ModelError) -> None:
+    def _invoke_failed(self, error: Exception) -> None:
         self.services.emit(Event("invoke_failed", "error", self.config.name, str(error)))
 
 

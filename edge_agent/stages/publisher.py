@@ -160,7 +160,7 @@ class Publisher(Worker):
             self.beat()
             item = self._next()
             with self._lock:
-                self._handle(item)
+                self._settle(item)
                 while self._acknowledgements:
                     self._acknowledge(self._acknowledgements.popleft())
                 self._pump()
@@ -183,7 +183,7 @@ class Publisher(Worker):
         except queue.Empty:
             return None
 
-    def _handle(self, item: object) -> None:
+    def _settle(self, item: object) -> None:
         now_ns = self.clock.monotonic_ns()
         if isinstance(item, _Result):
             self._finish(item)

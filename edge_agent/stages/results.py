@@ -136,7 +136,7 @@ class ResultStage:
             mono_ns=inference.mono_ns,
             time_source=inference.time_source,
             model=engine.identity,
-            delegate=engine.runtime.info.delegate,
+            delegate=inference.delegate,
             latency=latency,
             outputs=outputs,
             readings=inference.sample.readings,

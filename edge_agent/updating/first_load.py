@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+from edge_agent import limits
 from edge_agent.assembly import LoadedModel, finish, wanted_of
 from edge_agent.errors import ConfigError, EdgeAgentError, ModelError
 from edge_agent.loading import Loading, begin, model_request
@@ -10,10 +14,12 @@ from edge_agent.updating.start import UpdateStart
 
 
 class FirstLoad:
-    """One for all pipelines: two that share a model run the same."""
+    """One for all pipelines: two that share a model run the same. ``step`` is told what is begun, and within how many
+    seconds it is done."""
 
-    def __init__(self, start: UpdateStart) -> None:
+    def __init__(self, start: UpdateStart, step: Callable[[str, float], None]) -> None:
         self._start = start
+        self._step = step
         self._fell_back: set[str] = set()  # models that are not what their loading was begun for
 
     def finish(self, name: str, loading: Loading) -> LoadedModel:
@@ -22,7 +28,8 @@ class FirstLoad:
             loading = self._start.begin(name)
         while True:
             try:
-                model = finish(loading)
+                model = finish(loading, partial(self._trying, name))
+                self._step(f"loading model {name}: warming up", limits.START_STEP_S)
                 model.engine.warm_up()
                 if self._start.slot(name).sha256 != FACTORY:
                     self._fit(name, model)
@@ -36,6 +43,10 @@ class FirstLoad:
                 self._start.fall_back(name, reason, str(error))
                 self._fell_back.add(name)
                 loading = self._start.begin(name)
+
+    def _trying(self, name: str, backend: str, trial_s: float) -> None:
+        """It is tried, and then built here."""
+        self._step(f"loading model {name}: trying {backend}", max(limits.START_STEP_S, 2 * trial_s))
 
     def _fit(self, name: str, model: LoadedModel) -> None:
         """The configuration may be another one than when the model was committed. Raises ConfigError."""

@@ -81,6 +81,11 @@ class Swapping:
         """What is on trial; None: nothing."""
         return next((self._trial.get(pipeline.config.name) for pipeline in self._users(model)), None)
 
+    def trials(self, model: str) -> list[LoadedModel]:
+        """What is on trial, of each pipeline."""
+        names = [pipeline.config.name for pipeline in self._users(model)]
+        return [self._trial[name] for name in names if name in self._trial]
+
     def pipelines(self, model: str) -> list[Pipeline]:
         return self._users(model)
 
@@ -89,6 +94,7 @@ class Swapping:
         try:
             for pipeline in self._users(model):
                 built.append((pipeline, self._build(model, path, version)))
+                self._parts.follow(pipeline.config.name, built[-1][1])
             wanted = [wanted_of(pipeline.config, self._parts.config, new.engine) for pipeline, new in built]
             for (pipeline, new), wants in zip(built, wanted, strict=True):
                 pipeline.route(new.engine, wants, share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -41,8 +41,8 @@ class TrialSeat:
         candidate, self._awaited = self._awaited, None
         if isinstance(answer, Done):
             users = self._swapping.pipelines(candidate.release.name)
-            model = self._swapping.trial(candidate.release.name)
-            self._trial = TrialLook(self._parts, candidate, model, users, self._before_mb)
+            loaded = self._swapping.trials(candidate.release.name)
+            self._trial = TrialLook(self._parts, candidate, loaded, users, self._before_mb)
 
     def look(self) -> Sick | Tried | None:
         """None: nothing is to be looked at now."""
@@ -57,21 +57,23 @@ class TrialSeat:
 
 
 class TrialLook:
-    """``model``: the candidate, loaded; ``before_mb``: what the process held before the swap."""
+    """``loaded``: the candidate, of each pipeline; ``before_mb``: what the process held before the swap."""
 
     def __init__(
         self,
         parts: Parts,
         candidate: Candidate,
-        model: LoadedModel | None,
+        loaded: Sequence[LoadedModel],
         pipelines: list[Pipeline],
         before_mb: float | None,
     ) -> None:
         self._parts = parts
         self._pipelines = pipelines
         self._before_mb = before_mb
+        self._loaded = loaded
+        self._delegates = self._delegates_now()  # that the budgets are meant for
         release = candidate.release
-        budgets = model.engine.card.budgets if model else None
+        budgets = loaded[0].engine.card.budgets if loaded else None
         now_ns = parts.clock.monotonic_ns()
         self._watches = {
             pipeline.config.name: TrialWatch(
@@ -93,13 +95,14 @@ class TrialLook:
         world, before = self._state_of_the_world(), self._world
         self._world = world
         grown = self._grown_mb()
+        steady = world == before and world["delegates"] == self._delegates
         evidence: Evidence = {}
         for pipeline in self._pipelines:
             counts = pipeline.trial_counts()
             if counts is None:
                 continue
             name = pipeline.config.name
-            found = self._watches[name].look(now_ns, replace(counts, memory_mb=grown, steady=world == before))
+            found = self._watches[name].look(now_ns, replace(counts, memory_mb=grown, steady=steady))
             if isinstance(found, Sick):
                 return found
             self._samples[name] = found.samples
@@ -110,10 +113,15 @@ class TrialLook:
         now_mb = memory_rss_mb()
         return None if now_mb is None or self._before_mb is None else now_mb - self._before_mb
 
+    def _delegates_now(self) -> list[str]:
+        """That the candidate runs on. The loss of a device is no fault of its, and what stands in keeps no budget."""
+        return [model.engine.runtime.info.delegate for model in self._loaded]
+
     def _state_of_the_world(self) -> Mapping[str, object]:
         """What may cost frames and time without the model's doing; a change of it makes a second of no account."""
         return {
             "broker": self._parts.publisher.connected,
             "heat": self._parts.upkeep.report()["heat"],
+            "delegates": self._delegates_now(),
             "cameras": {name: (camera.state, camera.failures) for name, camera in self._parts.cameras.items()},
         }

@@ -153,7 +153,7 @@ class Updater(Worker):
         self._begun, self._broken_off = True, False
         self._collect_at_start()
         self._do(self._machine.start(self._now()))
-        self._handle(Hold(self._held_until_ns))
+        self._settle(Hold(self._held_until_ns))
 
     def _restored(self) -> bool:
         """False: told to stop meanwhile."""
@@ -190,7 +190,7 @@ class Updater(Worker):
         return answer
 
     def _one(self, happening: Happening | None) -> None:
-        self._handle(happening or Tick())
+        self._settle(happening or Tick())
         self._hear_hold()
         self._watch_trial()
         self._serve_operator()
@@ -199,7 +199,7 @@ class Updater(Worker):
             self._do(self._machine.healthy(self._now()))
             self._healthy_ns = None
 
-    def _handle(self, happening: Happening | Tried) -> None:
+    def _settle(self, happening: Happening | Tried) -> None:
         self._do(self._machine.handle(happening, self._now()))
 
     def _hear_hold(self) -> None:
@@ -210,7 +210,7 @@ class Updater(Worker):
         payload, self._held_said = self._held_said, None
         self._hold_ns = now_ns + round(TICK_S * 1e9)
         try:
-            self._handle(Hold(parse_hold(payload, self._now().wall_ns)))
+            self._settle(Hold(parse_hold(payload, self._now().wall_ns)))
         except ValueError as error:
             self.services.emit(Event("command_refused", "warning", "update/hold", str(error)))
 
@@ -218,11 +218,11 @@ class Updater(Worker):
         if self._machine.status().state is not UpdateState.TRIAL:
             self._trial.end()
         elif (found := self._trial.look()) is not None:
-            self._handle(found)
+            self._settle(found)
 
     def _serve_operator(self) -> None:
         for happening in self._desk.wishes():
-            self._handle(happening)
+            self._settle(happening)
 
     def _tell_of_change(self) -> None:
         live = self._live()

@@ -63,7 +63,7 @@ def _arguments() -> argparse.ArgumentParser:
     )
     arguments.set_defaults(command="publish")
     add_repository(arguments)
-    arguments.add_argument("model", type=Path, metavar="MODEL.tflite")
+    arguments.add_argument("model", type=Path, metavar="MODEL", help="a .tflite or .onnx file")
     arguments.add_argument("--name", help="NAME of [model.NAME] on the devices (default: the card's)")
     arguments.add_argument("--version", help="of these bytes for ever (default: the card's)")
     add_profiles(arguments)

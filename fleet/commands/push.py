@@ -122,7 +122,7 @@ def _arguments() -> argparse.ArgumentParser:
         "end. On first use it makes a repository with one key (edge-fleet init makes others). Devices take it over "
         'MQTT ([update] repository = "mqtt:"), from any server of that folder, or with --http-port from here.',
     )
-    arguments.add_argument("model", type=Path, metavar="MODEL.tflite")
+    arguments.add_argument("model", type=Path, metavar="MODEL", help="a .tflite or .onnx file")
     arguments.add_argument(
         "--repository", type=Path, metavar="FOLDER", help="default: updates here, else in ~/.local/share/edge-fleet"
     )

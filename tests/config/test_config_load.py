@@ -156,3 +156,26 @@ def test_an_interpreter_leaves_one_core_free_and_takes_four_at_most(cpus, thread
 
 def test_a_profile_may_fix_the_threads():
     assert parse_profile("threads = 2\n" + PROFILE, "x", "board.toml").thread_count(64) == 2
+
+
+@pytest.mark.parametrize(
+    ("cpus", "interpreters", "threads"),
+    [
+        (4, [None, None], 1),
+        (6, [None, None], 2),
+        (16, [None, None], 4),
+        (2, [None, None, None], 1),
+        (8, [3, None, None], 2),
+        (4, [8, None], 1),
+        (4, [], 3),
+    ],
+)
+def test_several_interpreters_share_the_cores_but_one(cpus, interpreters, threads):
+    profile = parse_profile(PROFILE, "x", "board.toml")
+    assert profile.thread_count(cpus, interpreters) == threads
+
+
+def test_several_interpreters_share_the_threads_of_the_profile():
+    profile = parse_profile("threads = 6\n" + PROFILE, "x", "board.toml")
+    assert profile.thread_count(64, [None, None]) == 3
+    assert profile.thread_count(64, [None]) == 6

@@ -168,7 +168,14 @@ MEANINGS = [
     ("[delegate.quick]", "[delegate.cpu]", 'delegate.cpu: "cpu" is built in; give the library another name'),
     ('["edgetpu", "quick", "cpu"]', "[]", "model.conveyor.delegates: empty; leave it out for the profile's order"),
     ('library = "/usr/lib/libquick.so"', 'library = ""', "delegate.quick.library: empty"),
-    ('path = "factory.tflite"', 'path = ""', "model.conveyor.path: empty; name the .tflite file"),
+    ('library = "/usr/lib/libquick.so"', "", "delegate.quick.library: missing; name the shared library"),
+    (
+        '[delegate.quick]\nlibrary = "/usr/lib/libquick.so"',
+        '[delegate.quick]\nkind = "edgetpu"\noptions.device = "usb1"\n[delegate.x]\nlibrary = "x.so"',
+        'delegate.quick.options.device = "usb1": expected "usb", "pci", "usb:0", "pci:0" or ":0"',
+    ),
+    ('library = "/usr/lib/libquick.so"', 'kind = "gpu"', 'delegate.quick.kind = "gpu": expected "edgetpu"'),
+    ('path = "factory.tflite"', 'path = ""', "model.conveyor.path: empty; name the .tflite or .onnx file"),
 ]
 
 

@@ -38,6 +38,7 @@ SECTIONS = {
     "[update]": schema.UpdateConfig,
     "[drift]": schema.DriftConfig,
     "[drift.samples]": schema.SamplesConfig,
+    "[http]": schema.HttpConfig,
     "[log]": schema.LogConfig,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import zipfile
@@ -13,13 +14,17 @@ import pytest
 
 from converters.__main__ import main
 from converters.child import run_worker
-from converters.jetson.onnx_file import export_onnx, run_onnx, with_card
+from converters.jetson.onnx_file import export_onnx, run_onnx
+from converters.jetson.onnx_members import with_onnx_members
+from converters.jetson.protobuf import bytes_field, text_field, varint_field
 from converters.sources import predict_source
 from converters.workers.protocol import save_arrays
+from edge_agent.children.verify import Requirements, verify_model
 from edge_agent.errors import ConfigError, ModelError
 from tests.converters import hybrid_rows
 from tests.converters.torch_onnx_models import SIDE, onnx_network, rows, torch_function, torch_program
 from tests.converters.trained_models import require
+from tests.simulators import onnx_models
 
 NAMES = {"image": (1, SIDE, SIDE, 3), "chemistry": (1, 5), "code": (1, 4)}
 # read by the real library, in the environment that has it
@@ -68,11 +73,13 @@ def check_int8(found: dict[str, Any], picture: str, sensors: str = "chemistry") 
     assert found["scales"][picture] == pytest.approx(1 / 127)
 
 
-def test_the_card_is_put_behind_the_model_as_protocol_buffers_allow() -> None:
-    content = with_card(b"\x08\x08", b'{"name": "x"}' * 20)
+def test_members_are_put_behind_the_model_as_protocol_buffers_allow() -> None:
+    content = with_onnx_members(b"\x08\x08", {"edge-agent/card.json": b'{"name": "x"}' * 20, "l": b"\xff\xfe"})
     # field 14, length 286 in two octets; field 1, the key; field 2, the value with 260 octets
     assert content.startswith(b"\x08\x08\x72\x9d\x02\x0a\x14edge-agent/card.json\x12\x84\x02{")
-    assert content.endswith(b'{"name": "x"}')
+    assert b"\x72\x10\x0a\x08l;base64\x12\x04//4=" in content  # what is no text
+    assert content[-64:] == hashlib.sha256(content[:-64]).hexdigest().encode()
+    assert content[:-64].endswith(b"\x72\x55\x0a\x11edge-agent/sha256\x12\x40")
 
 
 def test_a_keras_model_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
@@ -146,6 +153,35 @@ def test_the_same_inputs_give_the_same_int8_file(tmp_path: Path) -> None:
         given = ["--int8", "--card", card, "--data", hybrid_rows.ROWS, "--limit", "2"]
         assert main(["onnx", torch_function("hybrid"), "-o", out, *given]) == 0
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+@pytest.mark.onnx
+def test_a_model_that_onnx_runtime_does_not_know_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "custom.onnx"
+    nodes = [onnx_models.node("Mystery", ["x"], ["y"]) + text_field(7, "com.example")]
+    ports = [onnx_models.port("x", [1, 4])], [onnx_models.port("y", [1, 4])]
+    path.write_bytes(
+        onnx_models.model(nodes, *ports) + bytes_field(8, text_field(1, "com.example") + varint_field(2, 1))
+    )
+    assert main(["onnx", str(path), "-o", str(tmp_path / "out.onnx")]) == 2
+    assert "ONNX Runtime can't load the model" in capsys.readouterr().err
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("options", [[], ["--data", hybrid_rows.ROWS], ["--data", hybrid_rows.ROWS, "--int8"]])
+def test_a_device_takes_what_the_command_writes(options: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install '.[onnx]'")
+    out = tmp_path / "out.onnx"
+    named = ["--name", "hybrid", "--model-version", "2.0.0"]
+    card = ["--card", str(write_card(tmp_path))]
+    assert main(["onnx", onnx_network("hybrid"), "-o", str(out), *card, *named, *options]) == 0
+    evidence = verify_model(out, Requirements())
+    assert evidence["delegate"] == "onnx-cpu"
+    assert evidence["golden_samples"] >= 2
+    assert evidence["golden_worst_lsb"] <= 1  # the same ONNX Runtime, perhaps of another version
+    assert main(["golden", str(out)]) == 0
 
 
 @pytest.mark.onnx

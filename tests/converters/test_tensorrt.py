@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from converters.__main__ import main
-from converters.jetson.engine_check import TOLERANCES, chosen_files
+from converters.jetson.engine_check import check_files
+from converters.jetson.onnx_golden import TOLERANCES, kept
 from converters.jetson.package import HERE, SCRIPTS, check_folder, package_files, try_build, write_folder
 from converters.progress import Silent
 from edge_agent.errors import ConfigError, ModelError
@@ -40,7 +41,7 @@ def files(*, int8: bool = True) -> dict[str, bytes]:
     """A whole folder without any framework: what is in the ONNX files does not matter to the stand-in."""
     outputs = {"fp16": {"code": FLOAT}} | ({"int8": {"code": INT8}} if int8 else {})
     onnx = {"fp16": b"float"} | ({"int8": b"pairs"} if int8 else {})
-    golden = chosen_files(INPUTS, outputs, ["code"])  # type: ignore[arg-type]
+    golden = check_files(kept(INPUTS, outputs, ["code"]))  # type: ignore[arg-type]
     return package_files("small", b"{}", onnx, golden, 18)  # type: ignore[arg-type]
 
 
@@ -81,19 +82,19 @@ def write_standin(path: Path, python: str | Path) -> None:
 
 
 def test_golden_samples_are_those_with_the_widest_margin_on_which_all_files_agree() -> None:
-    made = chosen_files(INPUTS, {"fp16": {"code": FLOAT}, "int8": {"code": INT8}}, ["code"])
+    made = check_files(kept(INPUTS, {"fp16": {"code": FLOAT}, "int8": {"code": INT8}}, ["code"]))
     with np.load(io.BytesIO(made["golden.npz"])) as golden:
         np.testing.assert_array_equal(golden["input/in:put"], INPUTS["in:put"][[1, 2, 5]])
         np.testing.assert_array_equal(golden["int8/code"], INT8[[1, 2, 5]])
     rules = json.loads(made["check.json"])["precisions"]
     assert rules["fp16"]["outputs"]["code"] == {"tolerance": pytest.approx(TOLERANCES["fp16"] * 5), "argmax": True}
     assert rules["int8"]["onnx"] == "model_qdq.onnx"
-    assert made == chosen_files(INPUTS, {"fp16": {"code": FLOAT}, "int8": {"code": INT8}}, ["code"])
+    assert made == check_files(kept(INPUTS, {"fp16": {"code": FLOAT}, "int8": {"code": INT8}}, ["code"]))
 
 
 def test_an_int8_file_that_never_agrees_is_refused() -> None:
     with pytest.raises(ModelError, match="int8 does not fit this model"):
-        chosen_files(INPUTS, {"fp16": {"code": FLOAT}, "int8": {"code": -FLOAT}}, ["code"])
+        kept(INPUTS, {"fp16": {"code": FLOAT}, "int8": {"code": -FLOAT}}, ["code"])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_a_wrong_engine_is_thrown_away_and_an_older_one_stays(tmp_path: Path) ->
 
 
 def test_a_name_that_trtexec_cannot_be_given_is_said(tmp_path: Path) -> None:
-    golden = chosen_files({"a,b": INPUTS["image"]}, {"fp16": {"code": FLOAT}}, ["code"])
+    golden = check_files(kept({"a,b": INPUTS["image"]}, {"fp16": {"code": FLOAT}}, ["code"]))
     done = Bench(tmp_path, package_files("small", b"{}", {"fp16": b"float"}, golden, 17)).build()
     assert done.returncode == 2
     assert "'a,b': trtexec can't be given" in done.stderr

@@ -61,6 +61,14 @@ def test_plugged_in_usb_devices_are_listed_by_vendor_and_product(root):
     assert read_board(root(files)).usb == {"1d6b:0002", "1a6e:089a"}
 
 
+def test_devices_on_pcie_are_listed_by_vendor_and_device(root):
+    files = {
+        "sys/bus/pci/devices/0000:01:00.0/vendor": "0x1ac1\n",
+        "sys/bus/pci/devices/0000:01:00.0/device": "0x089a\n",
+    }
+    assert read_board(root(files)).pci == {"1ac1:089a"}
+
+
 def test_a_machine_that_says_nothing_leaves_nothing_guessed(root):
     board = read_board(root({}))
     assert (board.model, board.memory_mb, board.usb) == ("", None, frozenset())

@@ -10,11 +10,14 @@ from edge_agent.io.profiles import find_profile, load_profile, profile_names
 
 ALL = (
     "coral-dev-board",
+    "coral-pcie-on-pi",
     "coral-usb-on-pi",
     "generic-arm64",
     "generic-x86",
+    "jetson-agx-orin",
     "jetson-nano",
     "jetson-orin-nano",
+    "jetson-orin-nx",
     "raspberry-pi-3",
     "raspberry-pi-4",
     "raspberry-pi-5",
@@ -22,8 +25,8 @@ ALL = (
 )
 
 
-def board(model="", arch="aarch64", usb=()):
-    return Board(model, arch, 4, 4096, "Linux", "3.11", "host", frozenset(usb))
+def board(model="", arch="aarch64", usb=(), pci=()):
+    return Board(model, arch, 4, 4096, "Linux", "3.11", "host", frozenset(usb), frozenset(pci))
 
 
 def test_every_profile_comes_with_the_package():
@@ -54,6 +57,10 @@ def test_a_profile_names_back_ends_that_exist_and_what_it_was_tested_on(name):
         ("Raspberry Pi Zero 2 W Rev 1.0", "raspberry-pi-zero-2"),
         ("NVIDIA Orin Nano Developer Kit", "jetson-orin-nano"),
         ("NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super", "jetson-orin-nano"),
+        ("NVIDIA Orin NX Developer Kit", "jetson-orin-nx"),
+        ("NVIDIA Jetson Orin NX Engineering Reference Developer Kit", "jetson-orin-nx"),
+        ("NVIDIA Jetson AGX Orin Developer Kit", "jetson-agx-orin"),
+        ("Jetson AGX Orin Developer Kit", "jetson-agx-orin"),
         ("NVIDIA Jetson Nano Developer Kit", "jetson-nano"),
         ("Freescale i.MX8MQ Phanbell", "coral-dev-board"),
         ("Hardkernel ODROID-N2", "generic-arm64"),
@@ -74,6 +81,30 @@ def test_a_coral_stick_counts_on_a_raspberry_pi_only(stick):
     assert find_profile("auto", board(pi, usb=[stick, "1d6b:0002"])).name == "coral-usb-on-pi"
     assert find_profile("auto", board(pi, usb=["1d6b:0002"])).name == "raspberry-pi-4"
     assert find_profile("auto", board("OptiPlex", "x86_64", usb=[stick])).name == "generic-x86"
+
+
+def test_an_edge_tpu_on_pcie_counts_on_a_raspberry_pi_only():
+    pi = "Raspberry Pi 5 Model B Rev 1.0"
+    assert find_profile("auto", board(pi, pci=["1ac1:089a", "14e4:2712"])).name == "coral-pcie-on-pi"
+    assert find_profile("auto", board(pi, pci=["14e4:2712"])).name == "raspberry-pi-5"
+    assert find_profile("auto", board("OptiPlex", "x86_64", pci=["1ac1:089a"])).name == "generic-x86"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_profile_says_which_systems_have_a_package_and_what_the_others_lose(name):
+    systems = load_profile(name).systems
+    assert systems
+    assert len({system.name for system in systems}) == len(systems)
+    assert all((system.suite is None) == bool(system.lost) for system in systems)
+    suites = {"bookworm": ("3.11", "2.36"), "trixie": ("3.13", "2.41"), "jammy": ("3.10", "2.35")}
+    assert all((system.python, system.glibc) == suites[system.suite] for system in systems if system.suite)
+
+
+def test_a_system_without_a_package_must_say_what_that_costs():
+    head = 'title = "x"\nsupport = "untested"\nthermal = { slow_above_c = 80, normal_below_c = 70 }\n'
+    system = '[[systems]]\nname = "y"\npython = "3.11"\nglibc = "2.36"\narch = "arm64"\n'
+    with pytest.raises(ConfigError, match="must have either a suite or what is lost"):
+        parse_profile(head + system, "x", "x.toml")
 
 
 def test_a_named_profile_is_taken_whatever_the_board_is():

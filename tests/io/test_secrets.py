@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from edge_agent.config.schema import MqttConfig, TlsConfig
 from edge_agent.errors import ConfigError
-from edge_agent.io.secrets import read_secret
+from edge_agent.io.mqtt_client import make_client
+from edge_agent.io.secrets import credential_file, read_secret
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,31 @@ def test_without_a_path_the_credential_of_systemd_is_taken(tmp_path, monkeypatch
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert read_secret(None, "mqtt") == "geheim"
     assert read_secret(None, "another") is None
+
+
+@pytest.mark.parametrize("default", ["", "\n", " \n"])
+def test_the_unit_s_empty_default_is_no_credential(tmp_path, monkeypatch, default):
+    (tmp_path / "mqtt").write_text(default)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert credential_file("mqtt") is None
+    assert read_secret(None, "mqtt") is None
+
+
+def test_a_credential_that_can_t_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "mqtt").mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(ConfigError, match=f"{tmp_path}/mqtt: this credential can't be read"):
+        credential_file("mqtt")
+
+
+def test_key_and_certificate_for_the_broker_come_as_credentials(tmp_path, monkeypatch):
+    (tmp_path / "mqtt-certificate").write_text("no certificate")
+    (tmp_path / "mqtt-key").write_text("no key")
+    config = MqttConfig(host="broker.example", tls=TlsConfig())
+    make_client(config, tmp_path, "id")  # without systemd the files are nobody's
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(ConfigError, match="the certificates can't be used"):
+        make_client(config, tmp_path, "id")
 
 
 def test_without_path_and_credential_there_is_no_password(monkeypatch):

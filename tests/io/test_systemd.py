@@ -34,6 +34,12 @@ def test_each_word_arrives_as_systemd_expects_it(manager):
     assert receiver.recv(4096) == b"STOPPING=1"
 
 
+def test_a_step_of_the_start_is_named_and_gets_its_time(manager):
+    receiver, environment = manager
+    Notifier(environment).starting("loading model a:\ntrying gpu", 120.0)
+    assert receiver.recv(4096) == b"STATUS=loading model a: trying gpu\nEXTEND_TIMEOUT_USEC=120000000"
+
+
 def test_a_reload_carries_the_monotonic_time(manager):
     receiver, environment = manager
     Notifier(environment).reloading()

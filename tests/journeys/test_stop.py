@@ -114,13 +114,16 @@ def test_the_service_manager_hears_of_each_step_and_that_the_daemon_is_alive(
 ) -> None:
     process = daemon(head(broker.port) + LINE, **manager.environment())
     manager.wait_said("WATCHDOG=1", 3)
-    wait_for(lambda: "camera streaming; broker connected" in manager.said("STATUS=")[-1], "a status line at work")
+    wait_for(lambda: "streaming; broker connected" in manager.said("STATUS=")[-1], "a status line at work")
     ends_well(process)
     wait_for(lambda: "STOPPING=1" in manager.words(), "the last word")
+    start = ["reading the configuration", "reading models", "loading model conveyor: trying xnnpack"]
+    assert manager.said("STATUS=")[:4] == [*start, "loading model conveyor: warming up"]
     words = manager.words()
-    assert words[0] == "READY=1"
+    ready = words.index("READY=1")
+    assert set(words[:ready]) == {"EXTEND_TIMEOUT_USEC=120000000"}
     assert words[-1] == "STOPPING=1"
-    assert set(words[1:-1]) == {"WATCHDOG=1"}
+    assert set(words[ready + 1 : -1]) == {"WATCHDOG=1"}
 
 
 def test_a_lost_camera_and_a_lost_broker_do_not_keep_the_watchdog_from_being_fed(
@@ -128,7 +131,7 @@ def test_a_lost_camera_and_a_lost_broker_do_not_keep_the_watchdog_from_being_fed
 ) -> None:
     absent = camera("absent", "v4l2:/dev/video99") + machine() + inspect("p", "absent")
     daemon(head(free_port()) + absent + MODEL, **manager.environment())
-    wait_for(lambda: "camera lost" in "".join(manager.said("STATUS=")[-1:]), "a status line about the camera")
+    wait_for(lambda: "camera absent lost" in "".join(manager.said("STATUS=")[-1:]), "a status line about the camera")
     fed = len(manager.said("WATCHDOG=1"))
     manager.wait_said("WATCHDOG=1", fed + 3)
 

@@ -15,7 +15,9 @@ from tests.simulators.waiting import wait_for
 class Subscriber:
     """A persistent session under a client id of its own, so that a restarted broker keeps its messages."""
 
-    def __init__(self, port: int, topic: str = "edge-agent/#", client_id: str = "stranger") -> None:
+    def __init__(
+        self, port: int, topic: str = "edge-agent/#", client_id: str = "stranger", *, host: str = "127.0.0.1"
+    ) -> None:
         self._lock = threading.Lock()
         self._messages: list[tuple[str, bytes, bool]] = []
         self._subscribed = threading.Event()
@@ -24,7 +26,7 @@ class Subscriber:
         self.client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self.client.on_subscribe = lambda *_: self._subscribed.set()
         self.client.on_message = self._keep
-        self.client.connect("127.0.0.1", port)
+        self.client.connect(host, port)
         self.client.loop_start()
         assert self._subscribed.wait(20), "the broker did not acknowledge the subscription"
 

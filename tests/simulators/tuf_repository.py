@@ -26,6 +26,7 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization.json import JSONSerializer
 
+from edge_agent.io.onnx_file import looks_like_onnx
 from edge_agent.rollouts import Channel, Release, Rollout
 
 TOP_LEVEL = ("root", "targets", "snapshot", "timestamp")
@@ -112,11 +113,13 @@ class TufRepository:
     # --- what an owner does --------------------------------------------------------------------------------------
 
     def add_model(self, name: str, version: str, content: bytes, seq: int, **custom: Any) -> Release:
-        """Sign ``models/<name>/<version>.tflite`` and publish. ``custom``: profiles, agent, p95_ms, memory_mb."""
+        """Sign ``models/<name>/<version>.tflite`` (.onnx for such) and publish. ``custom``: profiles, agent, p95_ms,
+        memory_mb."""
         signed = {"name": name, "version": version, "seq": seq, **custom}
         # Signed JSON is canonical JSON, which has no floats: those are strings.
         fields = {key: str(value) if isinstance(value, float) else value for key, value in signed.items()}
-        target = self.add_target("models", f"models/{name}/{version}.tflite", content, {"edge-agent": fields})
+        suffix = "onnx" if looks_like_onnx(content) and content[4:8] != b"TFL3" else "tflite"
+        target = self.add_target("models", f"models/{name}/{version}.{suffix}", content, {"edge-agent": fields})
         known = {key: value for key, value in custom.items() if key in Release.__struct_fields__}
         return Release(
             name=name,

@@ -113,6 +113,14 @@ def test_frames_of_another_size_are_told_once_for_each_change() -> None:
     ]
 
 
+def test_what_the_source_gives_instead_of_a_wish_is_told_once() -> None:
+    site = Site()
+    camera = ScriptedCamera([GOOD, (DeviceError("unplugged"),), GOOD])
+    camera.note = "the driver gives 16x16 instead of 32x16"
+    play(site, camera, [Bench(site).pipeline])
+    assert [event.detail for event in site.said("camera_changed")] == [camera.note]
+
+
 def test_a_camera_that_comes_for_a_frame_and_goes_again_is_tried_less_and_less_often(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

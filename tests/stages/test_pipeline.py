@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from edge_agent import limits
+from edge_agent.core.overload import Load
 from edge_agent.errors import ModelError
 from edge_agent.records import Frame, Grab
 from tests.simulators.brittle import GAP_NS, GOOD, Bench
@@ -175,3 +176,36 @@ def test_a_source_that_loses_no_frame_is_not_slowed() -> None:
     finish(bench)
     assert (len(bench.delivered), bench.discards) == (50, {})
     assert bench.pipeline.slowdown_most() == 1
+
+
+def test_the_load_holds_the_configured_rate_and_every_frame_of_the_camera() -> None:
+    bench = Bench(Site(), newest=True)
+    assert bench.pipeline.load() is None  # "max" promises nothing
+    bench.pipeline.gate.set_period(2 * GAP_NS)
+    bench.pipeline.slow(2)
+    for seq in range(100):
+        bench.pipeline.wants(Grab(seq * GAP_NS, seq * GAP_NS, "arrival"))
+    bench.pipeline.skipped(7)
+    assert bench.pipeline.load() == Load(50.0, 107, 0, 0, 0)
+    bench.pipeline.paused = True
+    assert bench.pipeline.load() is None
+
+
+def test_the_load_tells_what_went_through_the_model_from_what_failed() -> None:
+    bench = Bench(Site(), raising(ModelError("invoke"), {1}), newest=True)
+    bench.pipeline.gate.set_period(1)
+    bench.pipeline.start()
+    for seq in range(3):
+        offer(bench, 1, seq)
+        wait_for(lambda count=seq + 1: bench.runtime.runs == count, "the model ran")
+    finish(bench)
+    load = bench.pipeline.load()
+    assert load is not None
+    assert (load.frames, load.done, load.runs) == (3, 3, 2)
+    assert load.busy_ns > 0
+
+
+def test_a_source_that_waits_has_no_load_to_tell() -> None:
+    bench = Bench(Site(), newest=False)
+    bench.pipeline.gate.set_period(GAP_NS)
+    assert bench.pipeline.load() is None

@@ -58,6 +58,7 @@ class Desk:
             time_source="arrival",
             sample=Sample({}, {}),
             outputs={"total": np.full((1, 1), value, np.float32)},
+            delegate="xnnpack",
             crossing=Crossing(),
             quality=(),
             capture_ns=0,

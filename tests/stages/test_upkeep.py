@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
 from edge_agent import limits
 from edge_agent.config.profile import Thermal
+from edge_agent.core.overload import Load
 from edge_agent.io.board import BoardState, Throttling, read_state
 from edge_agent.stages.upkeep import Upkeep
 from tests.simulators.supervised import ManualClock, Site
@@ -24,15 +25,47 @@ def state(
     return BoardState(celsius, Throttling(tuple(flags), ()) if flags else None, memory_mb, limit_mb, 900.0, 1000.0)
 
 
-class Board:
-    """Plays ``states``, one for each look, five seconds apart on the given clock; then stops the process."""
+class Pace:
+    """A pipeline that is asked for ten frames a second and takes ``run_s`` for each."""
 
-    def __init__(self, states: Sequence[BoardState | Exception], most: Callable[[], int | None] = lambda: None) -> None:
+    def __init__(self, clock: ManualClock, run_s: float | None, most: int | None = None) -> None:
+        self.slowdowns: list[float] = []
+        self.run_s = run_s
+        self._clock = clock
+        self._most = most
+        self._seconds = self._runs = self._busy_s = 0.0
+
+    def load(self) -> Load | None:
+        if self.run_s is None:
+            return None
+        seconds = self._clock.now_ns / SECOND
+        runs = (seconds - self._seconds) * min(10.0 / (self.slowdowns or [1.0])[-1], 1 / self.run_s)
+        self._seconds, self._runs, self._busy_s = seconds, self._runs + runs, self._busy_s + runs * self.run_s
+        return Load(10.0, int(seconds * 10), int(self._runs), int(self._runs), round(self._busy_s * SECOND))
+
+    def slow(self, factor: float) -> None:
+        self.slowdowns.append(round(factor, 2))
+
+    def slowdown_most(self) -> int | None:
+        return self._most
+
+
+class Board:
+    """Plays ``states``, one for each look, five seconds apart on the given clock; then stops the process. ``run_s``: of
+    the pipelines; None says nothing of its load."""
+
+    def __init__(
+        self, states: Sequence[BoardState | Exception], most: int | None = None, **run_s: float | None
+    ) -> None:
         self.clock = ManualClock()
         self.site = Site(self.clock)
-        self.slowdowns: list[int] = []
+        self.pipelines = {name: Pace(self.clock, run, most) for name, run in (run_s or {"inspect": None}).items()}
         self._states = iter(states)
-        self.upkeep = Upkeep(THERMAL, self._read, self.slowdowns.append, self.site.services, most)
+        self.upkeep = Upkeep(THERMAL, self._read, self.pipelines, self.site.services)
+
+    @property
+    def slowdowns(self) -> list[float]:
+        return self.pipelines["inspect"].slowdowns
 
     def _read(self) -> BoardState:
         self.clock.now_ns += 5 * SECOND
@@ -85,8 +118,42 @@ def test_memory_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_level_is_reached_beyond_what_the_floors_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    board = Board([state(85.0)] * 200, most=lambda: 4).run(monkeypatch)
+    board = Board([state(85.0)] * 200, most=4).run(monkeypatch)
     assert board.slowdowns == [2, 4]
+
+
+def test_a_model_that_is_too_slow_lowers_its_own_rate_alone_and_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board([state()] * 12, inspect=0.2, quick=0.05).run(monkeypatch)
+    assert board.slowdowns == [pytest.approx(10 / 4.5, rel=0.02)]
+    assert board.pipelines["quick"].slowdowns == []
+    (event,) = board.site.events
+    assert (event.kind, event.severity, event.subject) == ("overloaded", "warning", "inspect")
+    assert event.detail == "a frame takes 200 ms: 10.0/s can't be kept; the rate is 4.5/s now, down to rate_floor"
+    assert board.upkeep.report()["overload"] == {"inspect": pytest.approx(2.22, rel=0.02), "quick": 1.0}
+
+
+def test_heat_and_overload_together_divide_the_rate_by_both_and_each_gives_back_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = Board([state()] * 6 + [state(85.0)] * 2 + [state(60.0)] * 20, inspect=0.2).run(monkeypatch)
+    assert board.slowdowns == [pytest.approx(x, rel=0.02) for x in (2.22, 4.44, 2.22)]
+    assert board.told() == ["overloaded", "throttled", "throttling_over"]
+
+
+def test_the_end_of_an_overload_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board([state()] * 40, inspect=0.2)
+    read = board.upkeep._read
+
+    def quicker_after_a_minute() -> BoardState:
+        if board.clock.now_ns == 60 * SECOND:
+            board.pipelines["inspect"].run_s = 0.025
+        return read()
+
+    monkeypatch.setattr(board.upkeep, "_read", quicker_after_a_minute)
+    board.run(monkeypatch)
+    assert board.told() == ["overloaded", "overload_over"]
+    assert board.slowdowns[-1] == 1.0
+    assert board.site.events[1].detail == "a frame takes 25 ms; the configured rate again"
 
 
 def test_a_look_that_fails_is_a_failure_of_this_thread_alone_and_the_level_stays(
@@ -105,6 +172,7 @@ def test_the_statistics_say_what_was_last_read_without_a_look_of_their_own(monke
         "temperature_c": None,
         "throttled": None,
         "heat": {"level": 0, "slowdown": 1},
+        "overload": {"inspect": 1.0},
         "memory_mb": None,
         "memory_limit_mb": None,
     }
@@ -115,6 +183,7 @@ def test_the_statistics_say_what_was_last_read_without_a_look_of_their_own(monke
         "temperature_c": 85.0,
         "throttled": {"now": ["throttled"], "since_start": []},
         "heat": {"level": 1, "slowdown": 2},
+        "overload": {"inspect": 1.0},
         "memory_mb": 123.5,
         "memory_limit_mb": 512.0,
     }
@@ -131,7 +200,7 @@ def test_this_machine_is_looked_at_again_and_again(monkeypatch: pytest.MonkeyPat
             site.stopping.set()
         return looks[-1]
 
-    upkeep = Upkeep(THERMAL, read, lambda _: None, site.services)
+    upkeep = Upkeep(THERMAL, read, {}, site.services)
     upkeep.start()
     upkeep.join(JOIN_S)
     assert not upkeep.is_alive()

@@ -39,6 +39,7 @@ class OpenCvCamera(abc.ABC):
     """A ``cv2.VideoCapture`` as a Camera. A subclass says what to open and how its frames are stamped."""
 
     live = True
+    note = ""  # what the source gives instead of what was wished
     backend: ClassVar[int]
     advice: ClassVar[str]  # ends the message of a source that can't be opened: what to do next
 

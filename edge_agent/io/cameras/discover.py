@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge_agent.io.lasting_names import lasting_names
+
 # linux/videodev2.h. VIDIOC_QUERYCAP: fills 104 bytes; the device's own capabilities are the word at byte 88.
 _QUERYCAP: Final = 0x80685600
 _QUERYCAP_BYTES: Final = 104
@@ -23,10 +25,12 @@ _VIDEO_CAPTURE_MPLANE: Final = 0x00001000
 
 @dataclass(frozen=True, slots=True)
 class V4l2Node:
-    """One capture device of the kernel. ``problem`` is empty when it could be asked."""
+    """One capture device of the kernel. ``path``: how to name it, by a link that lasts where there is one.
+    ``problem`` is empty when it could be asked."""
 
     node: str
     name: str
+    path: str
     problem: str = ""
 
 
@@ -41,7 +45,7 @@ class FoundCamera:
 
 def find_cameras() -> list[FoundCamera]:
     """The kernel's cameras and, where picamera2 is installed, that it is."""
-    found = [FoundCamera(f"v4l2:{node.node}", node.name, node.problem) for node in find_v4l2()]
+    found = [FoundCamera(f"v4l2:{node.path}", node.name, node.problem) for node in find_v4l2()]
     if importlib.util.find_spec("picamera2") is not None:
         found.append(FoundCamera("picamera2:0", "the first camera of libcamera (picamera2 is installed)"))
     return found
@@ -50,6 +54,7 @@ def find_cameras() -> list[FoundCamera]:
 def find_v4l2(classes: Path = Path("/sys/class/video4linux"), devices: Path = Path("/dev")) -> list[V4l2Node]:
     """Capture nodes in the order of their numbers; codecs, metadata and output nodes are left out."""
     folders = [folder for folder in classes.glob("video*") if folder.name[len("video") :].isdigit()]
+    lasting = lasting_names(devices / "v4l")
     found = []
     for folder in sorted(folders, key=lambda folder: int(folder.name[len("video") :])):
         if _text(folder / "index") != "0":
@@ -57,7 +62,8 @@ def find_v4l2(classes: Path = Path("/sys/class/video4linux"), devices: Path = Pa
         node = devices / folder.name
         captures, problem = _captures(node)
         if captures:
-            found.append(V4l2Node(str(node), _text(folder / "name") or "unnamed", problem))
+            name = _text(folder / "name") or "unnamed"
+            found.append(V4l2Node(str(node), name, lasting.get(str(node), str(node)), problem))
     return found
 
 

@@ -6,13 +6,13 @@ choose.py tries each in a child first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from edge_agent.errors import ConfigError
-from edge_agent.io.runtimes import litert
+from edge_agent.io.runtimes import gpu, litert, onnx
 from edge_agent.io.runtimes.backend import Backend, Build
 from edge_agent.io.runtimes.external import EDGETPU, ExternalRuntime, Kind, Plugin
 from edge_agent.io.runtimes.litert import LibraryName
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a child that probes a back-end has no use for msgspec
     from edge_agent.config.schema import DelegateConfig
 
 PLAIN: Final = ("xnnpack", "cpu")  # the back-ends that every machine has
+ONNX_PLAIN: Final = "onnx-cpu"  # the one for ONNX models that needs no device
 _TFLITE: Final = frozenset[Form](("tflite",))
 _COMPILED: Final = frozenset[Form](("edgetpu",))
 
@@ -51,6 +52,10 @@ BACKENDS: dict[str, Backend] = {
     "xnnpack": Backend(_build_litert, _TFLITE, litert.version),
     "cpu": Backend(partial(_build_litert, default_delegates=False), _TFLITE, litert.version),
     "edgetpu": _external(EDGETPU),
+    "gpu": gpu.GPU,
+    "onnx-tensorrt": onnx.ONNX_TENSORRT,
+    "onnx-cuda": onnx.ONNX_CUDA,
+    ONNX_PLAIN: onnx.ONNX_CPU,
 }
 
 
@@ -97,6 +102,8 @@ def create(
     cache_dir: Path | None = None,
 ) -> Runtime:
     """A runtime on that back-end, quietly. Raises ConfigError, DeviceError, ModelError."""
-    chosen = backend(delegate, backends(plugins_of(external)))
+    chosen, wanted = backend(delegate, backends(plugins_of(external))), Build(delegate, threads, library, cache_dir)
+    if chosen.own_process:  # it keeps its chatter to itself, and may take long
+        return chosen.build(model, wanted)
     with without_chatter():
-        return chosen.build(model, Build(delegate, threads, library, cache_dir))
+        return chosen.build(model, wanted)

@@ -46,7 +46,8 @@ def load_library(name: LibraryName | None = None) -> Library:
             continue
         version = getattr(importlib.import_module(package), "__version__", "of unknown version")
         return Library(candidate, f"{distribution} {version}", module)
-    raise ConfigError(f"no TFLite runtime can be imported ({'; '.join(failures)}); install ai-edge-litert")
+    wanted = _PACKAGES[name or "litert"][1]
+    raise ConfigError(f"no TFLite runtime can be imported ({'; '.join(failures)}); install {wanted}")
 
 
 def version(name: LibraryName | None) -> str:
@@ -121,12 +122,15 @@ class LiteRtRuntime:
         for name, array in tensors.items():
             spec = self._inputs_by_name.get(name)
             if spec is None or array.shape != spec.shape or array.dtype != spec.dtype:
-                raise ModelError(_misfit(name, array, spec, self.inputs))
+                raise ModelError(misfit(name, array, spec, self.inputs))
             self._interpreter.set_tensor(spec.index, array)
+        failure: str | None = None
         try:
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise RunError(f"{self.info.delegate}: the run failed: {one_line(error)}") from error
+            failure = one_line(error)
+        if failure is not None:  # out here: the other's traceback holds the interpreter, and that a device
+            raise RunError(f"{self.info.delegate}: the run failed: {failure}")
         return {spec.name: self._output(spec) for spec in self.outputs}
 
     def close(self) -> None:
@@ -211,7 +215,7 @@ def _real_zeros(spec: TensorSpec) -> Array:
     return np.full(spec.shape, spec.zero_point, spec.dtype)
 
 
-def _misfit(name: str, array: Array, spec: TensorSpec | None, inputs: Iterable[TensorSpec]) -> str:
+def misfit(name: str, array: Array, spec: TensorSpec | None, inputs: Iterable[TensorSpec]) -> str:
     if spec is None:
         return f"the model has no input {name!r}; it has {', '.join(repr(s.name) for s in inputs)}"
     return (

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _CHATTER = re.compile(rb"^INFO: .*(?:TensorFlow Lite|[Dd]elegate).*\n?", re.MULTILINE)
+# INFO and warnings as LiteRT, Dawn and glog print them, the second line of one, and what glog prints of a stack
+_UNSAID = re.compile(r"INFO: |WARNING: |Warning: |└|[IW]\d{4} |@ |\*\*\* ")
+_PREFIX = re.compile(r"^[EF]\d{4} [^\]]*\] ")  # of glog: the time, the thread, the file
 _lock = threading.Lock()
 
 
@@ -46,3 +49,10 @@ def _pass_on(caught: int, terminal: int) -> None:
     with suppress(OSError):  # a reader of our standard error that went away must not cost the interpreter
         while rest:
             rest = rest[os.write(terminal, rest) :]
+
+
+def last_words(text: str) -> str:
+    """The last line of a process that died in a library which says something: no chatter, no stack, no prefix."""
+    lines = [line.strip() for line in text.splitlines()]
+    spoken = [line for line in lines if line and not _UNSAID.match(line)]
+    return _PREFIX.sub("", spoken[-1]) if spoken else ""

@@ -10,21 +10,24 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent import limits
 from edge_agent.errors import DeviceError
 from edge_agent.io.priority import put_behind
+from edge_agent.io.python_child import in_memory, start
 from edge_agent.io.runtimes import backend, backends, plugins_of
 from edge_agent.io.runtimes.litert import LibraryName, one_line
+from edge_agent.io.runtimes.native_log import last_words
 from edge_agent.io.runtimes.probe_child import ProbeResult
 
 if TYPE_CHECKING:
     from edge_agent.config.schema import DelegateConfig
 
+_CHILD = "edge_agent.io.runtimes.probe_child"
 _WHY = {
     "SIGKILL": "the system stopped it, probably for want of memory",
     "SIGILL": "the library needs instructions that this processor lacks",
@@ -46,6 +49,7 @@ class Probe:
         threads: int,
         external: Mapping[str, DelegateConfig],
         library: LibraryName | None = None,
+        cache_dir: Path | None = None,
         behind: bool = False,
     ) -> None:
         plugins = {name: plugin.absolute() for name, plugin in plugins_of(external).items()}
@@ -58,7 +62,10 @@ class Probe:
                 "delegate": delegate,
                 "threads": threads,
                 "library": library,
-                "plugins": {name: (plugin.library, dict(plugin.options)) for name, plugin in plugins.items()},
+                "cache_dir": None if cache_dir is None else str(cache_dir.absolute()),
+                "plugins": {
+                    name: (*plugin._replace(options=dict(plugin.options)),) for name, plugin in plugins.items()
+                },
             }
         )
         self._child: subprocess.Popen[bytes] | None = None
@@ -69,7 +76,7 @@ class Probe:
         try:
             model = _descriptor(self._model)
             try:
-                self._child = _spawn(self._request, model)
+                self._child = start(_CHILD, self._request, stdin=model, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             finally:
                 os.close(model)
         except OSError as error:
@@ -104,6 +111,12 @@ class Probe:
             if stream:
                 stream.close()
 
+    def kill(self) -> None:
+        """Let a ``result`` that another thread waits for come at once. May be called at any time."""
+        if self._child is not None and self._child.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+
     def _verdict(self, status: int, out: bytes, err: bytes) -> ProbeResult:
         if status < 0:
             names = {int(known): known.name for known in signal.Signals}
@@ -116,31 +129,13 @@ class Probe:
             return ProbeResult(False, f"the process ended with status {status}{_last_words(err)}")
 
 
-def _spawn(request: str, model: int) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-m", "edge_agent.io.runtimes.probe_child", request],
-        stdin=model,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd="/",  # -m puts the working folder first on the path: a stray numpy.py in it would be run
-        env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True,
-    )
-
-
 def _descriptor(model: bytes | Path) -> int:
     """Where the child reads the model from, without a pipe to feed and without touching a disk."""
     if isinstance(model, Path):
         return os.open(model, os.O_RDONLY)
-    descriptor = os.memfd_create("model")
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(model)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
+    return in_memory(model, "model")
 
 
 def _last_words(err: bytes) -> str:
-    lines = [line.strip() for line in err.decode(errors="replace").splitlines()]
-    spoken = [line for line in lines if line and not line.startswith("INFO: ")]
-    return f" ({one_line(spoken[-1])})" if spoken else ""
+    words = one_line(last_words(err.decode(errors="replace")))
+    return f" ({words})" if words else ""

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from edge_agent.errors import DeviceError, EdgeAgentError, ModelError
 from edge_agent.io.parent import end_with
-from edge_agent.io.runtimes import Build, backend, backends
+from edge_agent.io.runtimes import backend, backends
+from edge_agent.io.runtimes.backend import Build
 from edge_agent.io.runtimes.external import Plugin, check
 from edge_agent.io.runtimes.litert import LibraryName, one_line
 from edge_agent.ports import Runtime
@@ -30,24 +32,29 @@ class ProbeResult(NamedTuple):
 
 
 def attempt(
-    model: bytes, delegate: str, threads: int, plugins: dict[str, Plugin], library: LibraryName | None = None
+    model: bytes,
+    delegate: str,
+    threads: int,
+    plugins: dict[str, Plugin],
+    library: LibraryName | None = None,
+    cache_dir: str | None = None,
 ) -> ProbeResult:
     """Load, allocate, invoke, look at the outputs, release."""
     chosen = backend(delegate, backends(plugins))
     try:
         file = check(chosen.plugin) if chosen.plugin else ""
-        runtime = chosen.build(model, Build(delegate, threads, library))
+        runtime = chosen.build(model, Build(delegate, threads, library, Path(cache_dir) if cache_dir else None))
         # an Edge TPU takes nothing of a plain model, and can still be asked whether it is there
         if chosen.plugin and "tflite" in chosen.forms and not runtime.info.delegated:
             raise DeviceError(f"{chosen.plugin.library} took no part of this model")
-        _run(runtime)
+        try_out(runtime)
         runtime.close()  # a delegate that dies when it is destroyed would do so at the first change of model
     except EdgeAgentError as error:
         return ProbeResult(False, one_line(error))
     return ProbeResult(True, "", runtime.info.delegated, file)
 
 
-def _run(runtime: Runtime) -> None:
+def try_out(runtime: Runtime) -> None:
     """Raises ModelError unless every float output is finite on zeros, or on ones (a model may divide by its input)."""
     ones = {spec.name: np.ones(spec.shape, spec.dtype) for spec in runtime.inputs}
     wild: list[str] = []

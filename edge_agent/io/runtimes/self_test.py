@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edge_agent.records import Form
+
 SHAPE = (1, 64)
 
 
-def self_test_model() -> bytes:
-    """A .tflite that adds its int8 input to itself: XNNPACK and every delegate for quantised models know ADD."""
+# ModelProto of onnx.proto, opset 17: output = Add(input, input), float32 of SHAPE
+_ONNX: Final = (
+    b'\x08\x08\x12\x05tests:Y\n\x1b\n\x05input\n\x05input\x12\x06output"\x03Add\x12\x07network'
+    b"Z\x17\n\x05input\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x01\n\x02\x08@"
+    b"b\x18\n\x06output\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x01\n\x02\x08@B\x02\x10\x11"
+)
+
+
+def self_test_model(form: Form = "tflite") -> bytes:
+    """A model that adds its input to itself. As .tflite in int8: XNNPACK and every delegate for quantised models know
+    ADD."""
+    if form == "onnx":
+        return _ONNX
     model = schema.ModelT()
     model.version = 3
     model.buffers = [schema.BufferT()]

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.io.lasting_names import lasting_names
 from edge_agent.io.sensors import hwmon, iio
 from edge_agent.io.sensors.sysfs import label
 
 SYSFS = Path("/sys")
+DEVICES = Path("/dev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,13 @@ class FoundSensor:
     selects: tuple[str, ...] = ()
 
 
-def find_sensors(root: Path = SYSFS) -> list[FoundSensor]:
+def find_sensors(root: Path = SYSFS, devices: Path = DEVICES) -> list[FoundSensor]:
     """IIO devices, hwmon chips, thermal zones and serial ports, in that order. Never raises."""
     return [
         *_named("iio:", iio.devices(root), "name", iio.channels),
         *_named("hwmon:", hwmon.chips(root), "name", hwmon.values),
         *_named("hwmon:thermal/", hwmon.zones(root), "type", hwmon.values),
-        *_serial_ports(root),
+        *_serial_ports(root, devices),
     ]
 
 
@@ -49,8 +51,10 @@ def _named(
     return found
 
 
-def _serial_ports(root: Path) -> list[FoundSensor]:
-    """Ports with hardware behind them: type 0 is a port that the kernel only reserved a number for."""
+def _serial_ports(root: Path, devices: Path) -> list[FoundSensor]:
+    """Ports with hardware behind them, by a name that lasts where there is one: type 0 is a port that the kernel only
+    reserved a number for."""
     ports = sorted(path for path in (root / "class/tty").glob("tty*") if (path / "device").exists())
-    real = [path for path in ports if label(path, "type") != "0"]
-    return [FoundSensor(f"serial:/dev/{path.name}", "serial port") for path in real]
+    real = [str(devices / path.name) for path in ports if label(path, "type") != "0"]
+    lasting = lasting_names(devices / "serial")
+    return [FoundSensor(f"serial:{lasting.get(node, node)}", f"serial port {Path(node).name}") for node in real]

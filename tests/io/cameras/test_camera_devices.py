@@ -7,11 +7,13 @@ import importlib.util
 import cv2
 import pytest
 
+from edge_agent.config.schema import CameraConfig
 from edge_agent.errors import ConfigError, DeviceError, FrameError
 from edge_agent.io.cameras import gstreamer
 from edge_agent.io.cameras._driver_time import AHEAD_NS, PLAUSIBLE_NS, grab_at
 from edge_agent.io.cameras._opencv import as_bgr
 from edge_agent.io.cameras.discover import find_cameras, find_v4l2
+from edge_agent.io.cameras.v4l2 import unfulfilled
 
 needs_gstreamer = pytest.mark.skipif(
     not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER) or gstreamer._version() < gstreamer.TIMEOUTS_SINCE,
@@ -136,6 +138,37 @@ def test_only_the_first_node_of_each_device_is_found_in_the_order_of_their_numbe
         (f"{tmp_path}/dev/video10", "Second"),
     ]
     assert all("No such file" in node.problem for node in found)
+
+
+def test_a_camera_is_listed_by_the_name_that_lasts(tmp_path):
+    (tmp_path / "class/video0").mkdir(parents=True)
+    (tmp_path / "class/video0/index").write_text("0\n")
+    (tmp_path / "dev/v4l/by-id").mkdir(parents=True)
+    (tmp_path / "dev/v4l/by-id/usb-Cam_1-video-index0").symlink_to("../../video0")
+    (camera,) = find_v4l2(tmp_path / "class", tmp_path / "dev")
+    assert camera.path == f"{tmp_path}/dev/v4l/by-id/usb-Cam_1-video-index0"
+
+
+@pytest.mark.parametrize(
+    ("wished", "given", "said"),
+    [
+        ({}, (640, 480, 30.0), ""),
+        ({"width": 640, "height": 480, "fps": 30}, (640, 480, 29.97), ""),
+        ({"width": 640}, (640, 480, 30.0), ""),
+        ({"width": 1920, "height": 1080}, (1280, 720, 0.0), "the driver gives 1280x720 instead of 1920x1080"),
+        ({"height": 500}, (640, 480, 30.0), "the driver gives 640x480 instead of 640x500"),
+        ({"fps": 7}, (640, 480, 10.0), "the driver gives 10 frames a second instead of 7"),
+        ({"fps": 7}, (640, 480, 0.0), ""),  # it does not say
+        (
+            {"width": 1920, "height": 1080, "fps": 60},
+            (1280, 720, 30.0),
+            "the driver gives 1280x720 instead of 1920x1080 and 30 frames a second instead of 60",
+        ),
+    ],
+)
+def test_a_wish_that_the_driver_does_not_fulfil_is_put_into_words(wished, given, said):
+    config = CameraConfig(name="front", source="v4l2:/dev/video0", **wished)
+    assert unfulfilled(config, *given) == said
 
 
 def test_a_machine_without_cameras_is_no_error(tmp_path):

@@ -1,16 +1,13 @@
 """Real models, a real delegate compiled by the system's C compiler, and the small helpers that the tests share."""
 
 import hashlib
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from edge_agent.config.schema import DelegateConfig
 from edge_agent.records import ModelFile
-
-HERE = Path(__file__).resolve().parent
+from tests.simulators.delegate import Bus, compiled
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +25,21 @@ def model(shared):
 
 @pytest.fixture(scope="session")
 def delegate_library(tmp_path_factory) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        pytest.skip("no C compiler to build the test delegate with")
-    library = tmp_path_factory.mktemp("delegate") / "libtestdelegate.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(HERE / "delegate.c")], check=True)
-    return library
+    return compiled(tmp_path_factory.mktemp("delegate") / "libtestdelegate.so")
+
+
+@pytest.fixture(scope="session")
+def misfit_library(tmp_path_factory) -> Path:
+    """The same delegate, built for another interpreter than ours."""
+    return compiled(tmp_path_factory.mktemp("misfit") / "libtestdelegate.so", "-DWRONG_ABI")
+
+
+@pytest.fixture
+def bus(tmp_path) -> Bus:
+    """Devices for the test delegate, which is told of it by its option "bus"."""
+    made = Bus(tmp_path / "bus")
+    made.plug()
+    return made
 
 
 @pytest.fixture(scope="session")

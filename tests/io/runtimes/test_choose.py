@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from edge_agent.config.schema import DelegateConfig
@@ -44,12 +45,28 @@ def test_a_plain_model_does_not_go_to_the_edge_tpu(model_file, npu):
     assert chosen.runtime.info.reason == "edgetpu: the model is not compiled for the Edge TPU; using xnnpack"
 
 
-@pytest.mark.parametrize("mode", ["null", "prepare-error", "invoke-error", "abort"])
+@pytest.mark.parametrize("mode", ["null", "prepare-error", "kernel-prepare-error", "invoke-error", "abort"])
 def test_a_delegate_that_fails_makes_way_for_the_next_with_its_reason(model_file, npu, mode, cpu_known):
     chosen = choose(model_file(CLASSIFIER), ("npu", "cpu"), threads=1, external=npu(mode), cache_dir=cpu_known)
     assert chosen.runtime.info.delegate == "cpu"
     assert names(chosen) == ["npu"]
     assert chosen.runtime.info.reason == f"npu: {chosen.tried[0][1]}; using cpu"
+
+
+def test_a_delegate_for_another_interpreter_makes_way_too(model_file, misfit_library, cpu_known):
+    external = {"npu": DelegateConfig(library=str(misfit_library))}
+    chosen = choose(model_file(CLASSIFIER), ("npu", "cpu"), threads=1, external=external, cache_dir=cpu_known)
+    assert chosen.runtime.info.reason.startswith("npu: the process died: SIG")
+    assert (
+        "the library's ABI does not fit this runtime; install a build for it; using cpu" in chosen.runtime.info.reason
+    )
+
+
+def test_a_named_edge_tpu_takes_models_that_are_compiled_for_it_alone(model_file, npu):
+    left = {"left": msgspec.structs.replace(npu()["npu"], kind="edgetpu")}
+    chosen = choose(model_file(CLASSIFIER), ("left", "xnnpack"), threads=1, external=left)
+    assert chosen.runtime.info.reason == "left: the model is not compiled for the Edge TPU; using xnnpack"
+    assert choose(model_file(COMPILED), ("left",), threads=1, external=left).runtime.info.delegate == "left"
 
 
 def test_a_file_that_is_no_delegate_makes_way_too(model_file, tmp_path, cpu_known):
@@ -139,7 +156,7 @@ def test_an_order_of_failing_accelerators_alone_is_a_device_error(model_file, np
 
 
 def test_a_wrong_order_is_a_configuration_error(model_file):
-    with pytest.raises(ConfigError, match="allowed are xnnpack, cpu, edgetpu; did you mean"):
+    with pytest.raises(ConfigError, match=r"allowed are xnnpack, cpu, edgetpu, .*; did you mean"):
         choose(model_file(CLASSIFIER), ("xnnpack", "edgtpu"), threads=1, external={})
     with pytest.raises(ConfigError, match="no back-end is declared"):
         choose(model_file(CLASSIFIER), (), threads=1, external={})

@@ -38,5 +38,14 @@ def test_every_sensor_is_listed_as_the_configuration_writes_it(tree):
     assert found[0].detail == f"bmp280 in {root}/bus/iio/devices/iio:device0"
 
 
+def test_a_serial_port_is_listed_by_the_name_that_lasts(tree, tmp_path):
+    devices = tmp_path / "dev"
+    (devices / "serial/by-id").mkdir(parents=True)
+    (devices / "serial/by-id/usb-FTDI_1-if00-port0").symlink_to("../../ttyUSB0")
+    (found,) = find_sensors(tree({"class/tty/ttyUSB0/device/uevent": ""}), devices)
+    assert found.source == f"serial:{devices}/serial/by-id/usb-FTDI_1-if00-port0"
+    assert found.detail == "serial port ttyUSB0"
+
+
 def test_this_machine_can_be_asked():
     assert all(isinstance(one, FoundSensor) for one in find_sensors())

@@ -93,7 +93,7 @@ def test_a_release_with_wrong_fields_is_refused(device: TufDevice, repository: T
     assert device.refused(lambda: followed.release(TARGET)) is Reason.METADATA_REFUSED
 
 
-@pytest.mark.parametrize("target", ["models/hall/1.0.0.onnx", "models/hall/.tflite"])
+@pytest.mark.parametrize("target", ["models/hall/1.0.0.pt", "models/hall/.tflite"])
 def test_a_target_that_is_no_model_is_no_release(device: TufDevice, repository: TufRepository, target: str) -> None:
     fields = {"name": "hall", "version": "1.0.0", "seq": 1}
     repository.add_target("models", target, CONTENT, {"edge-agent": fields})
