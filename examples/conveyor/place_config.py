@@ -76,7 +76,8 @@ def _meant(config: dict[str, Any], files: Path) -> dict[str, Any]:
             return [walk(inner) for inner in value]
         return _absolute(value, files) if isinstance(value, str) and value in names else value
 
-    return walk(config)
+    meant: dict[str, Any] = walk(config)
+    return meant
 
 
 def main() -> None:
