@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.errors import ConfigError
+
 DEFAULT_CONFIG = Path("/etc/edge-agent/agent.toml")
+SERVICE_STATE = Path("/var/lib/edge-agent")  # systemd/edge-agent.service: StateDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,16 @@ def add_config(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument(
         "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=f"configuration (default {DEFAULT_CONFIG})"
     )
+
+
+def look_at_service(config: Path) -> None:
+    """The service's configuration means the service's state, which systemd names to the service alone. For commands
+    that look at what a daemon left or do as it does, never for ``run``. Raises ConfigError where this user may not."""
+    if config != DEFAULT_CONFIG or os.environ.get("STATE_DIRECTORY") or not SERVICE_STATE.is_dir():
+        return
+    if not os.access(SERVICE_STATE, os.R_OK | os.X_OK):
+        raise ConfigError(f"{SERVICE_STATE} belongs to the service; run this command with sudo")
+    os.environ["STATE_DIRECTORY"] = str(SERVICE_STATE)
 
 
 def add_json(arguments: argparse.ArgumentParser) -> None:

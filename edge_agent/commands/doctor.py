@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from edge_agent.assembly import load_model
-from edge_agent.commands.common import DEFAULT_CONFIG, Check, add_json, parser
+from edge_agent.commands.common import DEFAULT_CONFIG, Check, add_json, look_at_service, parser
 from edge_agent.commands.doctor_accelerators import accelerator_checks
 from edge_agent.commands.doctor_board import board_checks, budget, clock, power, temperature
 from edge_agent.commands.doctor_service import needed_drop_ins, service_checks
@@ -48,6 +49,9 @@ def main(argv: Sequence[str]) -> int:
     options = arguments.parse_args(argv)
     board = read_board()
     path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    if path is not None:
+        with suppress(ConfigError):  # a plain user's doctor says what it can see
+            look_at_service(path)
     loaded, checks = _configuration(path)
     profile = loaded.profile if loaded else find_profile("auto", board)
     delegates = try_delegates(profile, loaded)

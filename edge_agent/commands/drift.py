@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_agent.commands.common import add_config, add_json, parser
+from edge_agent.commands.common import add_config, add_json, look_at_service, parser
 from edge_agent.commands.drift_picture import draw
 from edge_agent.commands.drift_text import as_text
 from edge_agent.config.load import LoadedConfig
@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
         "--plot", type=Path, metavar="FILE.png", help="draw reference against now for the features that differ most"
     )
     options = arguments.parse_args(argv)
+    look_at_service(options.config)
     loaded = load_configuration(options.config)
     names = _names(loaded, options.pipeline)
     found = {name: _read(loaded, name) for name in names}

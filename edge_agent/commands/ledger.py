@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from edge_agent.commands.common import add_config, add_json, parser
+from edge_agent.commands.common import add_config, add_json, look_at_service, parser
 from edge_agent.io.outbox_ledger import LedgerFile, read_ledger
 from edge_agent.loading import load_configuration, outbox_path
 from edge_agent.outgoing import Count, RunRow
@@ -21,6 +21,7 @@ def main(argv: Sequence[str]) -> int:
     add_config(arguments)
     add_json(arguments)
     options = arguments.parse_args(argv)
+    look_at_service(options.config)
     ledger = read_ledger(outbox_path(load_configuration(options.config)))
     print(json.dumps(as_json(ledger)) if options.json else as_text(ledger))
     return 0 if all(adds_up(run) for run in ledger.runs) else 1

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_agent.commands.common import add_config, add_json, parser
+from edge_agent.commands.common import add_config, add_json, look_at_service, parser
 from edge_agent.commands.models_listed import as_json, as_text
 from edge_agent.config.load import LoadedConfig
 from edge_agent.core.wire import printable
@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
         arguments.error(
             f"{options.what} {'needs' if wants else 'takes no'} {'FOLDER' if options.what == 'install' else 'NAME'}"
         )
+    look_at_service(options.config)
     loaded = load_configuration(options.config)
     store = ModelStore(_folder(loaded), loaded.config.update.disk)
     if options.what == "list":

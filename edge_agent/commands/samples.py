@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_agent.commands.common import add_config, add_json, parser
+from edge_agent.commands.common import add_config, add_json, look_at_service, parser
 from edge_agent.commands.samples_exported import export
 from edge_agent.core.wire import printable
 from edge_agent.errors import ConfigError
@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     options = arguments.parse_args(argv)
     if (options.what == "export") != (options.folder is not None):
         arguments.error("export needs FOLDER" if options.what == "export" else "list takes no FOLDER")
+    look_at_service(options.config)
     loaded = load_configuration(options.config)
     names = [pipeline.name for pipeline in loaded.config.pipeline]
     if options.pipeline is not None and options.pipeline not in names:

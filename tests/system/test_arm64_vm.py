@@ -203,7 +203,7 @@ def test_a_stop_says_offline_and_leaves_a_ledger_that_adds_up(machine: VirtualMa
 
 def ledger(machine: VirtualMachine) -> dict[str, Any]:
     """``edge-agent ledger``; AssertionError where a row does not add up."""
-    command = f"STATE_DIRECTORY=/var/lib/{UNIT} edge-agent ledger --json"
+    command = "edge-agent ledger --json"
     return json.loads(machine.run(command, limit_s=PREDICTION_LIMIT_S))
 
 

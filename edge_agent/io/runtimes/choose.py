@@ -18,7 +18,7 @@ from edge_agent.io.runtimes.builder import Builder
 from edge_agent.io.runtimes.candidates import CPU_MEMBER, Candidate, Misfit, candidates, stand_ins
 from edge_agent.io.runtimes.failover import FailoverRuntime
 from edge_agent.io.runtimes.litert import LibraryName
-from edge_agent.io.runtimes.probe import Probe
+from edge_agent.io.runtimes.probe import NO_ANSWER, Probe
 from edge_agent.ports import Runtime
 from edge_agent.records import ModelFile
 
@@ -152,7 +152,12 @@ class Choice:
     def _failure(self) -> EdgeAgentError:
         path = self._file.path
         if self._refusal:
-            return ModelError(f"{path}: {self._refusal}; push a sound model")
+            fix = (
+                "try again when it is less busy, or push a sound model"
+                if NO_ANSWER in self._refusal
+                else "push a sound model"
+            )
+            return ModelError(f"{path}: {self._refusal}; {fix}")
         if self._file.form == "edgetpu":
             return DeviceError(
                 f"{path}: this model is compiled for the Edge TPU and none is available "

@@ -27,6 +27,7 @@ from edge_agent.io.runtimes.probe_child import ProbeResult
 if TYPE_CHECKING:
     from edge_agent.config.schema import DelegateConfig
 
+NO_ANSWER = "no answer within"  # begins the reason of one that took too long
 _CHILD = "edge_agent.io.runtimes.probe_child"
 _WHY = {
     "SIGKILL": "the system stopped it, probably for want of memory",
@@ -95,7 +96,7 @@ class Probe:
                 out, err = self._child.communicate(timeout=timeout_s)
                 self._result = self._verdict(self._child.returncode, out, err)
             except subprocess.TimeoutExpired:
-                self._result = ProbeResult(False, f"no answer within {timeout_s:g} s, so it was stopped")
+                self._result = ProbeResult(False, f"{NO_ANSWER} {timeout_s:g} s, so it was stopped")
             finally:
                 self.cancel()
         return self._result
