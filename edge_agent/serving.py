@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from edge_agent.control import Control
 from edge_agent.core.metrics import metrics
+from edge_agent.errors import TransportError
 from edge_agent.io import prometheus
 from edge_agent.io.http_port import Answer, HttpPort
 from edge_agent.parts import Parts
@@ -36,7 +37,13 @@ def make_http(parts: Parts, control: Control, services: Services) -> HttpWorker 
         return Answer(status, "application/json", json.dumps(body).encode() + b"\n")
 
     def listen() -> HttpPort:
-        port = HttpPort(config.host, config.port, {"/metrics": scrape, "/healthz": health})
+        try:
+            port = HttpPort(config.host, config.port, {"/metrics": scrape, "/healthz": health})
+        except OSError as error:
+            where = f"[http] host = {config.host!r}, port = {config.port}"
+            raise TransportError(
+                f"{where}: {error.strerror or error}; name another, or end what listens there"
+            ) from None
         log.info("http: listening on %s, port %d", config.host, port.port)
         return port
 

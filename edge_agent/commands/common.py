@@ -15,7 +15,8 @@ SERVICE_STATE = Path("/var/lib/edge-agent")  # systemd/edge-agent.service: State
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Of ``doctor``. ``fix`` is what to do, with the command where there is one."""
+    """Of ``doctor``. ``fix`` is what to do: a command that can be copied as it is, remarks behind ``#``, or a sentence
+    where there is none."""
 
     id: str
     status: str  # ok | warn | fail | skip
@@ -38,7 +39,7 @@ def add_config(arguments: argparse.ArgumentParser) -> None:
 def look_at_service(config: Path) -> None:
     """The service's configuration means the service's state, which systemd names to the service alone. For commands
     that look at what a daemon left or do as it does, never for ``run``. Raises ConfigError where this user may not."""
-    if config != DEFAULT_CONFIG or os.environ.get("STATE_DIRECTORY") or not SERVICE_STATE.is_dir():
+    if config.absolute() != DEFAULT_CONFIG or os.environ.get("STATE_DIRECTORY") or not SERVICE_STATE.is_dir():
         return
     if not os.access(SERVICE_STATE, os.R_OK | os.X_OK):
         raise ConfigError(f"{SERVICE_STATE} belongs to the service; run this command with sudo")

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,26 +48,25 @@ def main(argv: Sequence[str]) -> int:
     options = arguments.parse_args(argv)
     board = read_board()
     path = options.config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
-    if path is not None:
-        with suppress(ConfigError):  # a plain user's doctor says what it can see
-            look_at_service(path)
+    closed = _closed(path)
     loaded, checks = _configuration(path)
     profile = loaded.profile if loaded else find_profile("auto", board)
     delegates = try_delegates(profile, loaded)
-    chosen = next((delegate.name for delegate in delegates if delegate.usable), None)
+    declared = declared_order(profile, loaded)
+    chosen = next((delegate.name for delegate in delegates if delegate.usable and delegate.name in declared), None)
     host = read_host()
     checks = [
         *board_checks(board, host, profile),
         temperature(temperature_c(), profile),
         *power(throttled()),
         clock(SystemClock().synced()),
-        *service_checks(host, needed_drop_ins(_orders(profile, loaded), profile.drop_ins)),
+        *service_checks(host, needed_drop_ins(declared, profile.drop_ins)),
         *accelerator_checks(board, host),
         *checks,
-        _back_end(delegates, chosen),
+        *_back_ends(delegates, chosen, declared),
         *_models(loaded),
         *budget(memory_rss_mb(), profile),
-        *(update_checks(loaded) if loaded else ()),
+        *([closed] if closed else update_checks(loaded) if loaded else ()),
         *_surroundings(loaded, profile, host),
     ]
     ok = all(check.status != "fail" for check in checks)
@@ -81,11 +79,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def try_delegates(profile: Profile, loaded: LoadedConfig | None) -> list[Delegate]:
-    """Each back-end of the declared orders, and the others that every machine may have, tried in a child with a small
+    """Each back-end in the declared order, then the others that this machine may have, tried in a child with a small
     model of a form that it takes."""
     external = loaded.config.delegate if loaded else {}
     known = backends(plugins_of(external))
-    names = dict.fromkeys((*profile.delegates, *external, *sorted(_orders(profile, loaded)), "edgetpu", *PLAIN))
+    declared = declared_order(profile, loaded)
+    names = dict.fromkeys((*declared, *profile.delegates, *external, "edgetpu", *PLAIN))
     forms: dict[str, Form] = {name: "onnx" if known[name].forms == {"onnx"} else "tflite" for name in names}
     probes = {
         name: Probe(self_test_model(form), name, threads=1, external=external).start() for name, form in forms.items()
@@ -94,10 +93,21 @@ def try_delegates(profile: Profile, loaded: LoadedConfig | None) -> list[Delegat
     return [Delegate(name, result.usable, result.reason) for name, result in results.items()]
 
 
-def _orders(profile: Profile, loaded: LoadedConfig | None) -> frozenset[str]:
-    """Every back-end that is declared somewhere."""
-    models = loaded.config.model.values() if loaded else ()
-    return frozenset(profile.delegates).union(*(model.delegates or () for model in models))
+def declared_order(profile: Profile, loaded: LoadedConfig | None) -> tuple[str, ...]:
+    """The back-ends that are meant to be used: of each model in turn, the most wanted first; the profile's where no
+    model says."""
+    orders = [model.delegates or profile.delegates for model in loaded.config.model.values()] if loaded else []
+    return tuple(dict.fromkeys(name for order in orders or [profile.delegates] for name in order))
+
+
+def _closed(path: Path | None) -> Check | None:
+    """A plain user sees nothing of what the service keeps; what that user's own daemon kept is another matter."""
+    try:
+        if path is not None:
+            look_at_service(path)
+    except ConfigError as error:
+        return Check("update.state", "skip", str(error), "sudo edge-agent doctor sees more")
+    return None
 
 
 def _configuration(path: Path | None) -> tuple[LoadedConfig | None, list[Check]]:
@@ -111,12 +121,17 @@ def _configuration(path: Path | None) -> tuple[LoadedConfig | None, list[Check]]
     return loaded, [Check("configuration", "ok", str(path)), *warnings]
 
 
-def _back_end(delegates: Sequence[Delegate], chosen: str | None) -> Check:
-    if chosen is None:
-        return Check("delegate", "fail", "no back-end works", "see the reasons below")
-    before = [f"{item.name}: {item.reason}" for item in delegates[: [item.name for item in delegates].index(chosen)]]
-    why = f"the first in the declared order that works{' (' + '; '.join(before) + ')' if before else ''}"
-    return Check("delegate", "ok", f"{chosen}: {why}")
+def _back_ends(delegates: Sequence[Delegate], chosen: str | None, declared: Collection[str]) -> Iterator[Check]:
+    for item in delegates:
+        if item.name in declared and not item.usable:
+            fix = f'mend that, or leave "{item.name}" out of [model.NAME] delegates'
+            yield Check(f"delegate.{item.name}", "warn", item.reason, fix)
+    if chosen is not None:
+        yield Check("delegate", "ok", f"{chosen}: the first in the declared order that works")
+        return
+    other = next((item.name for item in delegates if item.usable), None)
+    fix = f'add "{other}" to [model.NAME] delegates' if other else "see the reasons above"
+    yield Check("delegate", "fail", "no declared back-end works", fix)
 
 
 def _models(loaded: LoadedConfig | None) -> Iterator[Check]:

@@ -10,13 +10,12 @@ from typing import Final
 
 from edge_agent.commands.common import Check
 from edge_agent.io.board import Board
+from edge_agent.io.edge_tpus import FRESH, READY
 from edge_agent.io.host import Host
 
 LIBRARIES: Final = ("ai-edge-litert", "tflite-runtime")
-# 1a6e:089a (Global Unichip) when it is plugged in, 18d1:9302 (Google) after its first inference: google-coral/edgetpu
-# issue 536. On PCIe: the driver's alias pci:v00001AC1d0000089A (issue 729).
-USB_IDS: Final = frozenset({"1a6e:089a", "18d1:9302"})
-PCI_ID: Final = "1ac1:089a"
+USB_IDS: Final = frozenset({":".join(FRESH), ":".join(READY)})
+PCI_ID: Final = "1ac1:089a"  # the driver's alias pci:v00001AC1d0000089A: google-coral/edgetpu issue 729
 PAGE_BYTES: Final = 4096  # the driver maps pages of 4 KiB: google-coral/edgetpu issue 817
 # Google's own packages have no TensorFlow in their version (google-coral/libedgetpu issue 56) and were built for 2.5;
 # the rebuilds are named like 16.0tf2.17.1-1.
@@ -44,7 +43,7 @@ def pycoral(version: str | None, folders: Sequence[Path]) -> Iterator[Check]:
         return
     if not any((folder / "utils" / "edgetpu.py").exists() for folder in folders):
         detail = f"pycoral {version or 'of unknown version'} is PyPI's: nothing of Coral's, and it hides Google's"
-        yield Check("pycoral", "warn", detail, "pip uninstall pycoral (edge-agent needs none)")
+        yield Check("pycoral", "warn", detail, "pip uninstall pycoral  # edge-agent needs none")
 
 
 def edgetpu(board: Board, host: Host) -> Iterator[Check]:
@@ -57,8 +56,9 @@ def edgetpu(board: Board, host: Host) -> Iterator[Check]:
     if pcie and not host.apex:
         detail = "the Edge TPU on PCIe has no driver: /dev/apex_0 is not there"
         fix = (
-            "sudo apt install dkms linux-headers-$(uname -r), then gasket-dkms 1.0-18.4 or later "
-            "(github.com/feranick/gasket-driver, releases: Google's 1.0-18 does not build on kernels after 6.1); reboot"
+            "sudo apt install dkms linux-headers-$(uname -r) && sudo apt install ./gasket-dkms_*.deb && sudo reboot"
+            "  # 1.0-18.4 or later of github.com/feranick/gasket-driver, releases: Google's 1.0-18 does not build on "
+            "kernels after 6.1"
         )
         yield Check("edgetpu.driver", "fail", detail, fix)
     if (pcie or host.apex) and host.page_bytes != PAGE_BYTES:
@@ -77,11 +77,11 @@ def libedgetpu(packages: Mapping[str, str]) -> Iterator[Check]:
         if "tf" in version:
             yield Check("libedgetpu", "ok", f"{name} {version}")
         else:
-            command = f"sudo apt remove {name}, then sudo apt install ./libedgetpu1-std_*.deb with {REBUILD}"
+            command = f"sudo apt remove {name} && sudo apt install ./libedgetpu1-std_*.deb  # {REBUILD}"
             yield Check("libedgetpu", "fail", f"{name} {version} is Google's own build {STOCK}", command)
     if not found:
         detail = "libedgetpu1-std is not installed as a package"
-        yield Check("libedgetpu", "warn", detail, f"sudo apt install ./libedgetpu1-std_*.deb with {REBUILD}")
+        yield Check("libedgetpu", "warn", detail, f"sudo apt install ./libedgetpu1-std_*.deb  # {REBUILD}")
 
 
 def _folders(module: str) -> list[Path]:

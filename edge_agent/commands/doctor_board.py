@@ -73,11 +73,11 @@ def memory(board: Board, host: Host, profile: Profile) -> Iterator[Check]:
         return
     if profile.memory_mb is not None and board.memory_mb < 0.7 * profile.memory_mb:
         detail = f"{board.memory_mb} MB, where every {profile.title} has {profile.memory_mb}"
-        fix = "give the GPU less: gpu_mem=16 in /boot/firmware/config.txt, then sudo reboot"
+        fix = "echo gpu_mem=16 | sudo tee -a /boot/firmware/config.txt && sudo reboot  # the GPU holds the rest"
         yield Check("memory", "warn", detail, fix)
     if board.memory_mb < _SWAP_BELOW_MB and host.swap_mb == 0:
         detail = f"{board.memory_mb} MB and no swap: an upgrade beside the daemon can end it"
-        yield Check("swap", "warn", detail, "sudo apt install zram-tools (compressed swap in memory: no writes)")
+        yield Check("swap", "warn", detail, "sudo apt install zram-tools  # compressed swap in memory: no writes")
 
 
 def budget(taken_mb: float | None, profile: Profile) -> Iterator[Check]:
@@ -108,7 +108,7 @@ def storage(disk: Disk | None) -> Iterator[Check]:
     kind = "SD card or eMMC" if "mmcblk" in disk.device else "disk"
     words = f"{kind}: {disk.free_mb:.0f} of {disk.total_mb:.0f} MB free"
     if disk.free_mb < max(_DISK_LEAST_MB, _DISK_LEAST * disk.total_mb):
-        fix = "sudo apt clean && sudo journalctl --vacuum-size=50M; lower [outbox] disk and [update] disk"
+        fix = "sudo apt clean && sudo journalctl --vacuum-size=50M  # and lower [outbox] disk and [update] disk"
         yield Check("storage", "warn", f"{words}: nearly full", fix)
     else:
         yield Check("storage", "ok", words)
@@ -138,7 +138,7 @@ def power(flags: Throttling | None) -> Iterator[Check]:
 def clock(synced: bool) -> Check:
     if synced:
         return Check("clock", "ok", "synchronised")
-    fix = "sudo timedatectl set-ntp true (until then predictions carry clock_synced = false)"
+    fix = "sudo timedatectl set-ntp true  # until then predictions carry clock_synced = false"
     return Check("clock", "warn", "not synchronised", fix)
 
 

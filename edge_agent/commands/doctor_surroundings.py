@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from edge_agent.commands.common import Check
+from edge_agent.config.checks_mqtt import is_loopback
 from edge_agent.config.profile import Profile
 from edge_agent.config.schema import MqttConfig
 from edge_agent.io.cameras.discover import FoundCamera
@@ -16,7 +17,6 @@ from edge_agent.io.sensors.discover import FoundSensor
 # Drivers of a Raspberry Pi's camera connectors: they deliver what the sensor sees, raw, and only libcamera makes a
 # picture of it (opencv/opencv issues 22820 and 25072).
 RAW_DRIVERS: Final = ("unicam", "rp1-cfe")
-LOCAL: Final = ("127.0.0.1", "localhost", "::1")
 
 
 def camera_checks(
@@ -61,10 +61,10 @@ def broker(mqtt: MqttConfig, reason: str | None, host: Host) -> Check:
     if reason is None:
         return Check("broker", "ok", f"{place} accepts connections")
     detail = reason if place in reason else f"{place}: {reason}"
-    if mqtt.host not in LOCAL:
+    if not is_loopback(mqtt.host):
         fix = "see that the broker runs and that no firewall is in the way (the daemon starts without and waits)"
     elif "mosquitto" in host.packages:
-        fix = "sudo systemctl enable --now mosquitto (the daemon starts without and waits)"
+        fix = "sudo systemctl enable --now mosquitto  # the daemon starts without and waits"
     else:
-        fix = "sudo apt install mosquitto, or set [mqtt] host and port (the daemon starts without and waits)"
+        fix = "sudo apt install mosquitto  # or set [mqtt] host and port; the daemon starts without and waits"
     return Check("broker", "warn", detail, fix)

@@ -6,7 +6,9 @@ No TLS and no password: config/checks_http.py keeps it on loopback unless the op
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from types import TracebackType
 from typing import Any, Final, NamedTuple
+
+log = logging.getLogger("edge_agent")
 
 CONNECTIONS_MOST: Final = 8
 CONNECTION_S: Final = 5.0  # from its first byte to its last: whoever is slower is hung up on
@@ -90,7 +94,10 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients go away in the middle of an answer; that is nobody's fault."""
+        """Clients go away in the middle of an answer; that is nobody's fault. All else is ours."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            log.error("no answer to %s: %s", client_address[0], error, exc_info=error)
 
 
 class _Handler(BaseHTTPRequestHandler):

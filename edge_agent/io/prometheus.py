@@ -16,8 +16,7 @@ def require() -> None:
         import prometheus_client  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "[http] needs the Python package prometheus-client: pip install 'edge-agent-runtime[http]', or take the "
-            "table out"
+            "[http] needs the Python package prometheus-client: pip install prometheus-client, or take the table out"
         ) from None
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from edge_agent import limits
+from edge_agent.errors import EdgeAgentError
 from edge_agent.ports import Clock
 from edge_agent.records import Event
 
@@ -27,17 +28,19 @@ class Faults:
         self._logged_ns: dict[str, int] = {}
 
     def add(self, error: Exception, consequence: str, resumes_in_s: float = 0.0) -> None:
-        """Count it and log it with its traceback; ``worker_failed`` if it is the first of a row. ``consequence`` tells
-        what follows. The time until the row counts as over begins when the worker resumes."""
+        """Count it and log it, with its traceback where the error is none of ours; ``worker_failed`` if it is the first
+        of a row. ``consequence`` tells what follows. The time until the row counts as over begins when the worker
+        resumes."""
         now_ns = self._clock.monotonic_ns()
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:TEXT_MOST]
+        ours = isinstance(error, EdgeAgentError)  # it says by itself what is wrong and what to do
+        text = " ".join((str(error) if ours else f"{type(error).__name__}: {error}").split())[:TEXT_MOST]
         with self._lock:
             self.count += 1
             first = self._steady_from_ns is None
             self._steady_from_ns = now_ns + round((resumes_in_s + limits.WORKER_STEADY_S) * 1e9)
             shown = self._to_be_logged(text, now_ns)
         if shown:
-            log.error("%s failed: %s; %s", self._name, text, consequence, exc_info=error)
+            log.error("%s failed: %s; %s", self._name, text, consequence, exc_info=None if ours else error)
         if first:
             self._emit(Event("worker_failed", "error", self._name, f"{text}; {consequence}"))
 

@@ -1,4 +1,4 @@
-"""The thread that answers over HTTP: metrics, health, and the last ``info`` and ``stats``."""
+"""The thread that answers over HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class HttpWorker(Worker):
     no reason not to start."""
 
     def __init__(self, listen: Callable[[], AbstractContextManager[Port]], services: Services) -> None:
-        """``listen`` opens the port; raises OSError."""
+        """``listen`` opens the port; raises TransportError."""
         super().__init__("http", services)
         self._listen = listen
 

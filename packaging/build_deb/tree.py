@@ -59,10 +59,12 @@ def _configuration() -> str:
 
 
 def _documents(doc: Path, site: Path, version: str, date: str, maintainer: str) -> None:
-    for document in sorted((ROOT / "docs").glob("*.md")):
-        _copy(document, doc / document.name)
+    for pattern in ("*.md", "*.yaml", "*.json", "adr/*.md"):
+        for document in sorted((ROOT / "docs").glob(pattern)):
+            _copy(document, doc / document.relative_to(ROOT / "docs"))
     for name in ("acl", "mosquitto.conf"):
         _copy(ROOT / "docs/mosquitto" / name, doc / "examples/mosquitto" / name)
+    (doc / "mosquitto").symlink_to("examples/mosquitto")  # as the documents call it
     _write(doc / "copyright", (DEBIAN / "copyright").read_text() + "\n".join(_licences(site)) + "\n")
     _zipped(doc / "changelog.gz", (ROOT / "CHANGELOG.md").read_text())
     entry = f"edge-agent ({version}) stable; urgency=medium\n\n  * See changelog.gz.\n\n -- {maintainer}  {date}\n"

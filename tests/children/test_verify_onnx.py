@@ -99,7 +99,7 @@ def test_a_device_without_onnx_runtime_refuses_it_as_incompatible_and_says_what_
     error = refusal(put(tmp_path, content), requirements_of(device, signed(content)))
     assert (error.reason, error.final) == (Reason.INCOMPATIBLE, True)
     assert ".onnx models need ONNX Runtime" in str(error)
-    assert "pip install 'edge-agent-runtime[onnx]'" in str(error)
+    assert "pip install onnxruntime" in str(error)
 
 
 def test_other_weights_are_found_out_by_the_golden_samples(tmp_path: Path) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
 
+from edge_agent.commands import doctor
 from edge_agent.commands import doctor_accelerators as accelerators
 from edge_agent.commands import doctor_board as on_board
 from edge_agent.commands import doctor_service as service
 from edge_agent.commands import doctor_surroundings as surroundings
 from edge_agent.commands.common import Check
-from edge_agent.config.schema import MqttConfig
+from edge_agent.commands.doctor_text import Delegate
+from edge_agent.config.load import LoadedConfig
+from edge_agent.config.schema import Config, ModelConfig, MqttConfig
 from edge_agent.io.board import Board, Throttling
 from edge_agent.io.cameras.discover import FoundCamera
 from edge_agent.io.host import Disk, Host
@@ -43,7 +47,16 @@ def problems(checks) -> dict[str, str]:
     """Id -> status of what is not well; each of those must come with something to do."""
     found = [check for check in checks if check.status in ("warn", "fail")]
     assert all(check.fix for check in found)
+    for check in found:
+        assert_command(check.fix)
     return {check.id: check.status for check in found}
+
+
+def assert_command(fix: str) -> None:
+    """What begins like a command can be copied into a shell as it is."""
+    if fix.startswith(("sudo ", "pip ", "echo ")):
+        assert ", " not in fix.partition("  # ")[0], fix
+        assert subprocess.run(["bash", "-n", "-c", fix], check=False).returncode == 0, fix
 
 
 def by_id(checks, name: str) -> Check:
@@ -115,6 +128,7 @@ def test_heat_and_a_weak_supply_are_told() -> None:
     (check,) = on_board.power(Throttling((), ("under_voltage",)))
     assert check.detail == "the firmware reported since the board's start: under_voltage"
     assert [*on_board.power(Throttling((), ())), *on_board.power(None)] == []
+    assert problems([on_board.clock(False)]) == {"clock": "warn"}
     assert on_board.clock(False).fix.startswith("sudo timedatectl set-ntp true")
 
 
@@ -188,6 +202,7 @@ def test_the_steps_towards_an_edge_tpu_come_in_the_order_in_which_they_are_taken
 def test_pypi_s_pycoral_is_harmful_and_google_s_is_not(tmp_path: Path) -> None:
     (check,) = accelerators.pycoral("1.0.1", [tmp_path])
     assert (check.status, check.fix.startswith("pip uninstall pycoral")) == ("warn", True)
+    assert_command(check.fix)
     (tmp_path / "utils").mkdir()
     (tmp_path / "utils" / "edgetpu.py").touch()
     assert list(accelerators.pycoral("2.0.0", [tmp_path])) == []
@@ -239,6 +254,7 @@ def test_a_broker_out_of_reach_comes_with_what_to_do(host: str, packages: dict[s
     check = surroundings.broker(mqtt, "refused", replace(HOST, packages=packages))
     assert check.status == "warn"
     assert check.fix.startswith(fix)
+    assert_command(check.fix)
     assert surroundings.broker(mqtt, None, HOST).status == "ok"
 
 
@@ -246,3 +262,28 @@ def test_sensors_are_listed() -> None:
     sensor = SimpleNamespace(source="iio:bmp280", detail="", selects=("temp", "pressure"))
     assert [check.detail for check in surroundings.sensor_checks([sensor])] == ["iio:bmp280  temp pressure"]
     assert [check.status for check in surroundings.sensor_checks([])] == ["skip"]
+
+
+def configured(*orders: tuple[str, ...] | None) -> LoadedConfig:
+    """One model for each order; None: it says nothing."""
+    models = {f"m{number}": ModelConfig(path="x.tflite", delegates=order) for number, order in enumerate(orders)}
+    return LoadedConfig(Config(model=models), Path("agent.toml"), PROFILE)
+
+
+def test_the_declared_order_is_the_models_own_and_the_profile_s_where_they_say_nothing() -> None:
+    assert doctor.declared_order(PROFILE, None) == PROFILE.delegates == ("xnnpack", "cpu")
+    assert doctor.declared_order(PROFILE, configured(("gpu", "cpu"))) == ("gpu", "cpu")
+    assert doctor.declared_order(PROFILE, configured(("gpu", "cpu"), None)) == ("gpu", "cpu", "xnnpack")
+
+
+def test_a_declared_back_end_that_does_not_work_is_something_to_mend() -> None:
+    tried = [
+        Delegate("gpu", False, "no Vulkan adapter"),
+        Delegate("xnnpack", True, ""),
+        Delegate("edgetpu", False, "-"),
+    ]
+    checks = list(doctor._back_ends(tried, "xnnpack", ("gpu", "xnnpack")))
+    assert problems(checks) == {"delegate.gpu": "warn"}
+    assert by_id(checks, "delegate").detail == "xnnpack: the first in the declared order that works"
+    assert problems(doctor._back_ends(tried, None, ("gpu",))) == {"delegate.gpu": "warn", "delegate": "fail"}
+    assert problems(doctor._back_ends(tried[:1], None, ())) == {"delegate": "fail"}

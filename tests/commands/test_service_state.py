@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.commands import common
+from edge_agent.commands import common, doctor
 from edge_agent.errors import ConfigError
 
 
@@ -45,3 +45,14 @@ def test_who_may_not_look_is_told_how(service: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "access", lambda *_: False)  # root, who runs tests in containers, may look everywhere
     with pytest.raises(ConfigError, match="run this command with sudo"):
         common.look_at_service(service)
+
+
+def test_doctor_says_that_it_may_not_look_and_takes_nothing_else_for_it(
+    service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert doctor._closed(service) is None
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setenv("STATE_DIRECTORY", "")
+    check = doctor._closed(service)
+    assert check is not None
+    assert (check.id, check.status, check.fix) == ("update.state", "skip", "sudo edge-agent doctor sees more")

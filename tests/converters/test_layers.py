@@ -15,7 +15,7 @@ from tests.test_architecture import LINES_MOST, covers
 ROOT = Path(__file__).resolve().parents[2]
 _DEVICE = """
 records monitoring errors ports limits core command_line config.convert config.units config.profile io.runtimes
-io.model_file io.golden_file io.tflite_metadata io.image_file io.profiles io.board stages.engine
+io.model_file io.onnx_file io.golden_file io.tflite_metadata io.image_file io.profiles io.board stages.engine
 """
 _FRAMEWORKS = """
 keras tensorflow tf_keras tensorflow_model_optimization torch litert_torch onnx onnx2tf onnxruntime onnxscript

@@ -63,9 +63,12 @@ def test_nothing_but_reading_is_possible(port: int, method: str) -> None:
     assert ask(port, method, "/good")[0] == 501
 
 
-def test_an_answer_that_fails_ends_its_own_connection_alone(port: int) -> None:
+def test_an_answer_that_fails_ends_its_own_connection_alone_and_is_told(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(http.client.RemoteDisconnected):
         ask(port, "GET", "/broken")
+    wait_for(lambda: "no answer to 127.0.0.1: integer division" in caplog.text, "what went wrong in the log")
     assert ask(port, "GET", "/good")[0] == 200
 
 

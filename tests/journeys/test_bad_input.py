@@ -57,7 +57,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "random bytes": (lambda path: path.write_bytes(np.random.default_rng(1).bytes(5000)), "not a TFLite model"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
     "HTML": (lambda path: path.write_text("<!DOCTYPE html><html><body>Not found</body></html>"), "web page"),
-    "truncated": (lambda path: path.write_bytes(CONVEYOR_MODEL.read_bytes()[:20_000]), "push a sound .tflite"),
+    "truncated": (lambda path: path.write_bytes(CONVEYOR_MODEL.read_bytes()[:20_000]), "push a sound model"),
     "a folder": (lambda path: path.mkdir(), "folder"),
     "absent": (lambda path: None, "does not exist"),
 }

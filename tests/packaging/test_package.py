@@ -113,6 +113,18 @@ def test_the_configuration_runs_the_installed_example(laid: Path) -> None:
         assert (laid / name.lstrip("/")).exists()
 
 
+def test_the_documents_find_each_other(laid: Path) -> None:
+    documents = laid / "usr/share/doc/edge-agent"
+    links = [
+        link
+        for document in documents.glob("*.md")
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text())
+        if not link.startswith("../")  # of the checkout
+    ]
+    assert links
+    assert [link for link in links if not (documents / link).exists()] == []
+
+
 def test_the_unit_starts_what_the_package_brings(laid: Path) -> None:
     unit = (laid / "usr/lib/systemd/system/edge-agent.service").read_text()
     assert "\nExecStart=/usr/lib/edge-agent/bin/edge-agent run --config /etc/edge-agent/agent.toml\n" in unit

@@ -23,7 +23,10 @@ UBUNTU_MIRROR = "http://archive.ubuntu.com/ubuntu"
 UBUNTU_KEYS = "pool/main/u/ubuntu-keyring/ubuntu-keyring_2021.03.26_all.deb"
 UBUNTU_KEYS_SHA256 = "0d0e7ed6b112f5d03eabf3c7eb01ebdacf9c57714b279e90495cfc58c8c4520f"
 # What a package is built from.
-SOURCES = ("edge_agent", "device_profiles", "packaging", "systemd", "examples/conveyor", "docs", "setup.cfg")
+SOURCES = (
+    *("edge_agent", "device_profiles", "converters", "fleet", "packaging", "systemd", "examples/conveyor", "docs"),
+    *("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"),
+)
 
 
 @dataclass(frozen=True)

@@ -165,13 +165,6 @@ class VirtualMachine:
         self._disk.unlink(missing_ok=True)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def power_off(self) -> None:
-        """An orderly shutdown: units are stopped, file systems unmounted."""
-        assert self._shell is not None and self._qemu is not None, "it is not running"
-        self._shell.sendall(b"systemctl poweroff\n")
-        self._qemu.wait(BOOT_LIMIT_S)
-        self.kill()
-
     def save(self, snapshot: str) -> None:
         """Keep memory, devices and disk under that name in the disk's file."""
         self.monitor(f"savevm {snapshot}")

@@ -89,7 +89,7 @@ class Choice:
         told each one's name and its own time. Called once.
 
         Raises ModelError when the interpreter itself does not run the model, DeviceError when only a declared
-        accelerator could, and none is usable.
+        accelerator could, and none is usable, ConfigError when nothing that is declared takes such a model.
         """
         while self._current is not None:
             candidate = self._current
@@ -165,6 +165,8 @@ class Choice:
                 "attach one, or use the CPU build of the model"
             )
         add = '"onnx-cpu"' if self._file.form == "onnx" else '"xnnpack" or "cpu"'
+        if not self._tried:
+            return ConfigError(f'{path}: no declared back-end takes a model of this form; add {add} to "delegates"')
         return DeviceError(
             f'{path}: no declared back-end runs this model ({self._reasons()}); add {add} to "delegates"'
         )

@@ -159,15 +159,17 @@ class Keeper(threading.Thread):
 
     def _climb(self) -> None:
         """Bring the most wanted that answers again."""
-        for position in sorted(self._missed):
+        with self._changed:
+            missed = sorted(self._missed)
+        for position in missed:
             try:
                 runtime = self._ready(self._candidates[position])
             except Exception as error:  # noqa: BLE001 - logged: whatever it is, the model runs where it does
                 log.info("%s is not back: %s", self._candidates[position].name, error)
                 continue
-            self._missed = {other for other in self._missed if other < position}
             self._begin_use(position)
             with self._changed:
+                self._missed = {other for other in self._missed if other < position}
                 self._position, self._arrival = position, (position, runtime)
             break
         if self._missed:

@@ -36,9 +36,8 @@ from edge_agent.records import Array, Form, RuntimeInfo, TensorSpec
 log = logging.getLogger("edge_agent")
 
 _CPU: Final = "CPUExecutionProvider"
-_INSTALL: Final = (
-    "pip install 'edge-agent-runtime[onnx]', on a Jetson NVIDIA's build of onnxruntime-gpu for its JetPack"
-)
+_INSTALL: Final = "pip install onnxruntime, on a Jetson NVIDIA's build of onnxruntime-gpu for its JetPack in its place"
+_INSTALL_FOR_GPU: Final = "install a build with it in its place: on a Jetson NVIDIA's onnxruntime-gpu for its JetPack"
 _DISTRIBUTIONS: Final = ("onnxruntime-gpu", "onnxruntime")
 _DTYPES: Final = {
     "tensor(float)": "float32",
@@ -86,7 +85,7 @@ class OnnxRuntime:
         self._device = device
         self._failures = _failures(library)
         if device and device.providers[0] not in library.get_available_providers():
-            raise DeviceError(f"{version()} was built without {device.title}: {_INSTALL}")
+            raise DeviceError(f"{version()} was built without {device.title}: {_INSTALL_FOR_GPU}")
         try:
             self._session: Any = _session(library, model, wanted, device)
             self.inputs, self.outputs = _tensors(self._session)

@@ -152,7 +152,7 @@ def test_a_stream_of_rubbish_does_not_fill_the_memory(make, endless, message):
         caller.for_ever(endless)
 
     with RawServer(answer) as server:
-        camera = make(f"http://{server.address}/", timeout_s=0.5)
+        camera = make(f"http://{server.address}/", timeout_s=30.0 if message is None else 0.5)
         camera.open()
         tracemalloc.start()
         if message is None:
@@ -307,7 +307,7 @@ def test_a_device_whose_node_goes_is_told_as_absent_and_opened_when_it_is_back(m
     camera.open()
     assert camera.grab().time_source == "arrival"
     video.rename(tmp_path / "unplugged")
-    assert "gives no more frames" in read_until_lost(camera)
+    assert "it was unplugged" in read_until_lost(camera)
     with pytest.raises(DeviceError, match=r"no such device; attached are: .*; plug it in"):
         camera.open()
     (tmp_path / "unplugged").rename(video)

@@ -218,3 +218,8 @@ print(choose(file, ("npu", "cpu"), threads=1, external=external, cache_dir=Path.
         assert start("success").stdout == "npu\n"
         assert start("abort-at-once").returncode == -signal.SIGABRT
         assert start("abort-at-once").stdout == "cpu\n"
+
+
+def test_an_order_in_which_nothing_takes_such_a_model_is_a_mistake_of_the_configuration(model_file):
+    with pytest.raises(ConfigError, match='takes a model of this form; add "xnnpack" or "cpu" to "delegates"'):
+        choose(model_file(CLASSIFIER), ("onnx-cpu", "onnx-cuda"), threads=1, external={})

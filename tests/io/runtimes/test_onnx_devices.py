@@ -94,7 +94,7 @@ def test_a_model_that_does_not_load_is_the_devices_refusal_so_that_the_processor
 @pytest.mark.skipif(HAS_CUDA, reason="this machine's ONNX Runtime has CUDA; the refusal can't be seen")
 @pytest.mark.parametrize(("name", "title"), [("onnx-cuda", "CUDA"), ("onnx-tensorrt", "TensorRT")])
 def test_without_the_device_its_child_says_what_to_install(name: str, title: str) -> None:
-    with pytest.raises(DeviceError, match=rf"{version()} was built without {title}: pip install .* on a Jetson"):
+    with pytest.raises(DeviceError, match=rf"{version()} was built without {title}: install a build with it .* Jetson"):
         create(onnx_models.hybrid(), name, threads=1, external={})
 
 
