@@ -7,14 +7,18 @@ i2c-stub with a BMP280 (IIO) and an LM75 (hwmon). A USB serial adapter of QEMU. 
 from __future__ import annotations
 
 import base64
+import gzip
+import hashlib
 import socket
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from tests.simulators.broker import free_port
+from tests.simulators.waiting import wait_for
 from tests.system.debian_root import SUITES, package
 from tests.system.virtual_machine import AMD64, VirtualMachine
 from tests.system.vm_image import SUITE, Recipe
@@ -235,5 +239,15 @@ def bad_line(machine: VirtualMachine, loss: int, delay_ms: int) -> Iterator[None
 
 
 def fetch(machine: VirtualMachine, path: str, destination: Path) -> None:
-    """Copy a file out of the machine."""
-    destination.write_bytes(base64.b64decode(machine.run(f"base64 --wrap=0 {path}")))
+    """Copy a file out of the machine. A console may lose bytes of a long answer: asked until the digest is right."""
+    digest = machine.run(f"sha256sum {path}").split()[0]
+
+    def arrived() -> bool:
+        try:
+            content = gzip.decompress(base64.b64decode(machine.run(f"gzip -c {path} | base64 --wrap=0"), validate=True))
+        except (ValueError, OSError, EOFError, zlib.error):
+            return False
+        destination.write_bytes(content)
+        return hashlib.sha256(content).hexdigest() == digest
+
+    wait_for(arrived, f"the whole of {path}")
