@@ -49,6 +49,7 @@ class Overload:
         self._room_since_ns: int | None = None
         self._patience_s = limits.OVERLOAD_FASTER_S
         self._rose_last = False
+        self._losing = False  # the window before lost frames too
 
     def look(self, now_ns: int, load: Load | None, factor_most: float | None = None) -> Change | None:
         """The change that this look brings, if any. ``load`` None: nothing can be said now (paused, a model on trial,
@@ -75,7 +76,12 @@ class Overload:
     def _next(self, now_ns: int, demand: float, reached: float, factor_most: float | None) -> float:
         """``demand``: the part of the thread's time that the whole rate would take; ``reached``: the factor that the
         frames really were divided by."""
-        lost = reached > self.factor / limits.OVERLOAD_KEPT
+        # frames lost in one window alone are a camera that came back with a burst, not a board that can't keep up
+        loses, lost = reached > self.factor / limits.OVERLOAD_KEPT, False
+        if loses:
+            lost, self._losing = self._losing, True
+        else:
+            self._losing = False
         if demand > self.factor or lost:
             fitting = max(FULL, demand, reached if lost else 0.0) / limits.OVERLOAD_TARGET
             return self._slower(fitting if factor_most is None else min(fitting, max(FULL, factor_most)))

@@ -166,3 +166,14 @@ def test_a_steady_load_settles_below_one_and_within_the_floor(wished: float, run
         assert board.rule.factor == 1.0
     elif demand > 1.05:  # counts of whole frames in a window of 10 s
         assert board.rule.factor == pytest.approx(min(max(1.0, most), demand / 0.9), rel=0.12)
+
+
+def test_a_burst_of_a_camera_that_comes_back_changes_nothing_and_lasting_losses_do() -> None:
+    rule = Overload()
+    frames = done = 0
+    changes = []
+    for look, (brought, kept) in enumerate([(20, 20), (20, 20), (40, 12), (20, 20), (20, 20), (40, 12), (40, 12)]):
+        frames, done = frames + brought, done + kept
+        change = rule.look(look * 10 * SECOND, Load(10.0, frames, done, done, done * 38 * 10**6))
+        changes.append(change is not None)
+    assert changes == [False] * 6 + [True]
