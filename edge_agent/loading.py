@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from edge_agent.io.model_file import read_model
 from edge_agent.io.profiles import find_profile
 from edge_agent.io.runtimes import BACKENDS, ONNX_PLAIN, PLAIN
 from edge_agent.io.runtimes.choose import Choice
+from edge_agent.io.state_directory import cache_directory, state_directory
 from edge_agent.records import ModelFile
 
 OUTBOX_FILE = "outbox.sqlite"
@@ -93,7 +93,7 @@ def model_request(
         threads=config.threads or _thread_share(loaded),
         external=loaded.config.delegate,
         where=f"{loaded.path}: [model.{name}.card]",
-        cache_dir=cache_folder() if remember else None,
+        cache_dir=cache_directory() if remember else None,
         version=version,
         behind=behind,
     )
@@ -124,25 +124,11 @@ def outbox_path(loaded: LoadedConfig) -> Path:
     the user's."""
     if loaded.config.outbox.path is not None:
         return loaded.folder / loaded.config.outbox.path
-    return _state_folder(loaded) / OUTBOX_FILE
-
-
-def _state_folder(loaded: LoadedConfig) -> Path:
-    if state := os.environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0])
-    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edge-agent"
-    return folder / (loaded.config.device.id or "")  # daemons of one user, told apart by their id
+    return state_directory(loaded.config.device.id or "") / OUTBOX_FILE
 
 
 def drift_folder(loaded: LoadedConfig) -> Path:
     """Where what was learnt is kept: as configured, else beside the outbox's usual place."""
     if loaded.config.drift.path is not None:
         return loaded.folder / loaded.config.drift.path
-    return _state_folder(loaded) / "drift"
-
-
-def cache_folder() -> Path:
-    """Where the results of probes are remembered: the service's state directory, else the user's cache."""
-    if state := os.environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-agent"
+    return state_directory(loaded.config.device.id or "") / "drift"

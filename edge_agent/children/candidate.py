@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_agent.assembly import LoadedModel, finish
 from edge_agent.children.requirements import Requirements, request_for
-from edge_agent.errors import DeviceLostError, EdgeAgentError
+from edge_agent.errors import ConfigError, DeviceLostError, EdgeAgentError
 from edge_agent.io.model_file import read_model
 from edge_agent.io.runtimes import PLAIN
 from edge_agent.io.runtimes.choose import CPU_MEMBER, Choice, Chosen
@@ -32,7 +32,8 @@ class Refusal(Exception):  # noqa: N818 - a verdict, not a fault of this program
 
 @contextmanager
 def refusing(reason: Reason) -> Iterator[None]:
-    """Whatever goes wrong inside is the model's fault and has this reason."""
+    """Whatever goes wrong inside is the model's fault and has this reason; but for what is installed or configured
+    here: then the two do not go together."""
     try:
         yield
     except Refusal:
@@ -42,6 +43,7 @@ def refusing(reason: Reason) -> Iterator[None]:
     except DeviceLostError as error:  # no model's fault
         raise Refusal(reason, str(error), final=False) from None
     except EdgeAgentError as error:
+        reason = Reason.INCOMPATIBLE if isinstance(error, ConfigError) else reason
         text = str(error).splitlines()[0].removesuffix("; add and adapt:")
         raise Refusal(Reason.MEMORY if "bad_alloc" in text or "MemoryError" in text else reason, text) from None
     except Exception as error:  # noqa: BLE001 - a damaged model may raise anything, anywhere

@@ -38,7 +38,7 @@ from edge_agent.loading import load_configuration, model_request
 from edge_agent.records import Form
 
 SCHEMA = "edge-agent/doctor/1"
-PROBE_S = 20.0
+PATIENCE = 1 / 3  # of the time that a start has for a trial: the model is tiny, and a person waits
 
 
 def main(argv: Sequence[str]) -> int:
@@ -89,7 +89,7 @@ def try_delegates(profile: Profile, loaded: LoadedConfig | None) -> list[Delegat
     probes = {
         name: Probe(self_test_model(form), name, threads=1, external=external).start() for name, form in forms.items()
     }
-    results = {name: probe.result(PROBE_S) for name, probe in probes.items()}
+    results = {name: probe.result(PATIENCE * known[name].trial_s) for name, probe in probes.items()}
     return [Delegate(name, result.usable, result.reason) for name, result in results.items()]
 
 

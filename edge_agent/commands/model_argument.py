@@ -11,7 +11,8 @@ from typing import Any
 from edge_agent.config.convert import parse_toml
 from edge_agent.config.schema import ModelConfig
 from edge_agent.errors import ConfigError
-from edge_agent.loading import ModelRequest, cache_folder
+from edge_agent.io.state_directory import cache_directory
+from edge_agent.loading import ModelRequest
 
 TASKS = ("classification", "detection", "regression", "anomaly")
 
@@ -52,7 +53,7 @@ def model_argument(options: argparse.Namespace) -> ModelRequest:
         threads=options.threads,
         external={},
         where=f"--card {options.card}" if options.card else "--card FILE, --task or --labels",
-        cache_dir=cache_folder(),
+        cache_dir=cache_directory(),
     )
 
 

@@ -14,6 +14,8 @@ _STAGE_COUNTS: Final = {
     "published": "Predictions handed to the outbox",
     "acknowledged": "Predictions that the broker has acknowledged",
     "late_readings": "Readings that arrived after their frame was decided",
+    "delegate_losses": "Times that the back-end was lost in a run",
+    "runs_repeated": "Runs that failed and went well at once when they were tried again",
 }
 _SOURCE_COUNTS: Final = {
     "camera": {"frames": "Frames read", "failures": "Failures", "reopened": "Times that it was opened anew"},
@@ -84,6 +86,12 @@ def _board(stats: Mapping[str, Any]) -> Iterator[Metric]:
         yield _plain("temperature_celsius", "gauge", "Of the hottest thermal zone", stats["temperature_c"])
     if stats["memory_mb"] is not None:
         yield _plain("memory_bytes", "gauge", "Resident memory of the process", stats["memory_mb"] * 2**20)
+    heat, load = "What the rates of live cameras are divided by because of heat", "The same because of overload"
+    yield _plain("heat_slowdown", "gauge", heat, stats["heat"]["slowdown"])
+    yield _by("overload_slowdown", "gauge", load, "pipeline", stats["overload"])
+    if stats["throttled"] is not None:
+        now = dict.fromkeys(stats["throttled"].now, 1)
+        yield _by("firmware_flags", "gauge", "1: what the board's firmware complains of now", "flag", now)
 
 
 def _plain(name: str, kind: Literal["counter", "gauge"], text: str, value: float) -> Metric:

@@ -21,6 +21,7 @@ from edge_agent.config.schema import UpdateConfig
 from edge_agent.errors import StorageError, UpdateError
 from edge_agent.io import update_state
 from edge_agent.io.durable import disk_failure, make_folder, sync_file, sync_folder
+from edge_agent.io.state_directory import state_directory
 from edge_agent.io.update_requests import Requests
 from edge_agent.rollouts import DeviceState, Reason
 
@@ -40,14 +41,10 @@ class InUseError(StorageError):
 
 
 def update_folder(config: UpdateConfig, base: Path, device: str) -> Path:
-    """As configured (from ``base``, the configuration's folder), else in the service's state directory, else in the
-    user's, where the daemons of one user are told apart by their device."""
+    """As configured (from ``base``, the configuration's folder), else in the state directory."""
     if config.path is not None:
         return base / config.path
-    if state := os.environ.get("STATE_DIRECTORY"):
-        return Path(state.split(":")[0]) / "update"
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return home / "edge-agent" / device / "update"
+    return state_directory(device) / "update"
 
 
 class ModelStore:

@@ -102,6 +102,18 @@ def test_a_device_without_onnx_runtime_refuses_it_as_incompatible_and_says_what_
     assert "pip install onnxruntime" in str(error)
 
 
+def test_a_device_whose_onnx_runtime_does_not_load_says_so_and_not_that_the_model_is_bad(
+    device: LoadedConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "onnxruntime.py").write_text('raise ImportError("libcudart.so.12: cannot open")')
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    content = brightness("2.0.0")
+    error = refusal(put(tmp_path, content), requirements_of(device, signed(content)))
+    assert error.reason is Reason.INCOMPATIBLE
+    assert "libcudart.so.12: cannot open" in str(error)
+
+
 def test_other_weights_are_found_out_by_the_golden_samples(tmp_path: Path) -> None:
     other = with_onnx_members(
         bare_onnx_file(brightness("2.0.0", more=0.5)),

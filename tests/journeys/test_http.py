@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edge_agent.core.metrics import metrics
+from edge_agent.io.board import Throttling
 from tests.simulators.agent_toml import DEVICE, MODEL, belt, inspect, machine
 from tests.simulators.daemon import Daemon
 from tests.simulators.subscriber import Subscriber
@@ -62,7 +64,7 @@ def test_metrics_are_the_figures_of_stats(site: Site) -> None:
 
     stats, scraped = wait_for(same, "a scrape of the last stats")
     line = stats["pipelines"]["inspect"]
-    for count in ("predictions", "published", "acknowledged", "late_readings"):
+    for count in ("predictions", "published", "acknowledged", "late_readings", "delegate_losses", "runs_repeated"):
         assert scraped[f"edge_agent_{count}_total"][("inspect",)] == line[count]
     discards = scraped.get("edge_agent_discards_total", {})
     assert discards == {("inspect", why): n for why, n in line["discards"].items()}
@@ -71,6 +73,15 @@ def test_metrics_are_the_figures_of_stats(site: Site) -> None:
     assert scraped["edge_agent_camera_up"] == {("belt",): 1.0}
     assert scraped["edge_agent_outbox_messages"][("waiting",)] == stats["outbox"]["waiting"]
     assert scraped["edge_agent_memory_bytes"][()] == pytest.approx(stats["memory_mb"] * 2**20)
+    assert scraped["edge_agent_heat_slowdown"][()] == stats["heat"]["slowdown"]
+    assert scraped["edge_agent_overload_slowdown"] == {("inspect",): stats["overload"]["inspect"]}
+
+
+def test_what_a_raspberry_pis_firmware_complains_of_is_a_metric(site: Site) -> None:
+    info, stats = (wait_for(lambda end=end: site.subscriber.last(end), end) for end in ("/info", "/stats"))
+    flags = Throttling(now=("under_voltage", "throttled"), since_start=("under_voltage",))
+    found = {metric.name: metric.samples for metric in metrics(info, {**stats, "throttled": flags})}
+    assert found["edge_agent_firmware_flags"] == ((("under_voltage",), 1.0), (("throttled",), 1.0))
 
 
 def test_metrics_say_which_model_runs_where(site: Site) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import DeviceError
+from edge_agent.errors import ConfigError, DeviceError
 from edge_agent.io.runtimes import create
 from edge_agent.io.runtimes.candidates import Candidate
 from edge_agent.io.runtimes.external import HELD
@@ -64,7 +64,7 @@ class Builder:
         if probe is not None:
             outcome = probe.result(candidate.backend.trial_s if timeout_s is None else timeout_s)
             if not outcome.usable:
-                raise DeviceError(outcome.reason)
+                raise (ConfigError if outcome.installation else DeviceError)(outcome.reason)
             library_file = outcome.library_file
         elif candidate.backend.plugin is not None:
             # should the library take this process down now, the next start must find that out in a child

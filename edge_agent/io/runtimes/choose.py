@@ -76,6 +76,7 @@ class Choice:
         self._rest = list(self._entries)  # not tried yet
         self._tried: list[tuple[str, str]] = []
         self._refusal = ""  # of a back-end that needs no device: then it is the model
+        self._broken = ""  # what is installed for such a back-end: then it is nobody's model
         self._probe: Probe | None = None
         self._begun = False  # the probe, where there is one
         self._current = self._next()
@@ -89,7 +90,8 @@ class Choice:
         told each one's name and its own time. Called once.
 
         Raises ModelError when the interpreter itself does not run the model, DeviceError when only a declared
-        accelerator could, and none is usable, ConfigError when nothing that is declared takes such a model.
+        accelerator could, and none is usable, ConfigError when nothing that is declared takes such a model or what is
+        installed for it is broken.
         """
         while self._current is not None:
             candidate = self._current
@@ -99,7 +101,7 @@ class Choice:
             try:
                 runtime = self._builder.build(candidate, self._probe, timeout_s)
             except EdgeAgentError as error:
-                self._pass_over(candidate, str(error))
+                self._pass_over(candidate, str(error), installation=isinstance(error, ConfigError))
                 self._current = self._next()
                 continue
             reasons = (self._reason(candidate), runtime.info.reason)  # why not those before; what it leaves to others
@@ -138,9 +140,13 @@ class Choice:
             runtime = failover = FailoverRuntime(runtime, wanted, position, self._builder)
         return Chosen(runtime, tuple(self._tried), candidate.source.content, candidate.source.member, failover)
 
-    def _pass_over(self, candidate: Candidate, reason: str) -> None:
+    def _pass_over(self, candidate: Candidate, reason: str, *, installation: bool = False) -> None:
         self._tried.append((candidate.name, reason))
-        if not candidate.backend.device:
+        if candidate.backend.device:
+            return
+        if installation:
+            self._broken = reason
+        else:
             self._refusal = f"{candidate.key.runtime} does not run this model: {reason}"
 
     def _reasons(self) -> str:
@@ -158,6 +164,8 @@ class Choice:
                 else "push a sound model"
             )
             return ModelError(f"{path}: {self._refusal}; {fix}")
+        if self._broken:
+            return ConfigError(f"{path}: {self._broken}")
         if self._file.form == "edgetpu":
             return DeviceError(
                 f"{path}: this model is compiled for the Edge TPU and none is available "

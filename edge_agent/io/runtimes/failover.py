@@ -143,7 +143,8 @@ class FailoverRuntime:
         self.losses += 1
         retry = ""
         if self._keeper is not None:
-            retry_s = self._keeper.lost(self._position, gone, lived_s)
+            standing = taken[0] if taken else len(self._candidates)
+            retry_s = self._keeper.lost(self._position, gone, lived_s, standing)
             retry = f"; {lost.name} is tried again in {retry_s:g} s"
         else:
             self._lost.add(self._position)

@@ -54,12 +54,14 @@ class Keeper(threading.Thread):
 
     # --- the thread of the run -----------------------------------------------------------------------------------
 
-    def lost(self, position: int, runtime: Runtime | None, lived_s: float) -> float:
-        """It ran for so long. Returns the seconds until it is tried again."""
+    def lost(self, position: int, runtime: Runtime | None, lived_s: float, standing: int) -> float:
+        """It ran for so long, and the one at ``standing`` runs from now on (past the last: none). Returns the seconds
+        until it is tried again, and the other devices between the two."""
         with self._changed:
             if lived_s >= limits.DELEGATE_STEADY_S:
                 self._delay_s = limits.DELEGATE_RETRY_FIRST_S
-            self._missed.add(position)
+            between = range(position + 1, min(standing, len(self._candidates)))
+            self._missed.update((position, *(n for n in between if self._candidates[n].backend.device)))
             self._steady_s = None
             if runtime is not None:
                 self._graves.append((runtime, self._candidates[position]))

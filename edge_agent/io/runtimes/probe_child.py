@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edge_agent.errors import DeviceError, EdgeAgentError, ModelError
+from edge_agent.errors import ConfigError, DeviceError, EdgeAgentError, ModelError
 from edge_agent.io.parent import end_with
 from edge_agent.io.runtimes import backend, backends
 from edge_agent.io.runtimes.backend import Build
@@ -23,12 +23,14 @@ from edge_agent.ports import Runtime
 
 
 class ProbeResult(NamedTuple):
-    """``reason`` is one line, empty when usable; ``library_file`` the file of an external delegate."""
+    """``reason`` is one line, empty when usable; ``library_file`` the file of an external delegate; ``installation``:
+    what is installed here is at fault, whatever the model."""
 
     usable: bool
     reason: str = ""
     delegated: bool = False
     library_file: str = ""
+    installation: bool = False
 
 
 def attempt(
@@ -50,7 +52,7 @@ def attempt(
         try_out(runtime)
         runtime.close()  # a delegate that dies when it is destroyed would do so at the first change of model
     except EdgeAgentError as error:
-        return ProbeResult(False, one_line(error))
+        return ProbeResult(False, one_line(error), installation=isinstance(error, ConfigError))
     return ProbeResult(True, "", runtime.info.delegated, file)
 
 

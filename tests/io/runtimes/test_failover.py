@@ -171,8 +171,8 @@ class TestReturn:
         monkeypatch.setattr(limits, "DELEGATE_RETRY_LAST_S", 100.0)
         runtime = bench.run(model_file(CLASSIFIER))
         keeper = runtime._keeper
-        assert [keeper.lost(0, None, 5.0) for _ in range(4)] == [30.0, 60.0, 100.0, 100.0]
-        assert [keeper.lost(0, None, lived_s) for lived_s in (limits.DELEGATE_STEADY_S, 5.0)] == [30.0, 60.0]
+        assert [keeper.lost(0, None, 5.0, 1) for _ in range(4)] == [30.0, 60.0, 100.0, 100.0]
+        assert [keeper.lost(0, None, lived_s, 1) for lived_s in (limits.DELEGATE_STEADY_S, 5.0)] == [30.0, 60.0]
 
     def test_a_stick_that_was_not_there_at_the_start_is_taken_when_it_is(self, bench, model, model_file):
         bench.external = {"edgetpu": bench.external["npu"]}
@@ -273,6 +273,24 @@ class TestOneProcess:
         assert (first.info.delegate, second.info.delegate) == ("left", "cpu")
         first.close()
         second.close()
+
+    def test_of_two_devices_the_second_takes_over_from_the_processor_that_took_over_at_once(
+        self, bench, bus, npu, model_file
+    ):
+        bus.plug("usb:1")
+        left = npu(name="left", bus=str(bus.folder), device="usb:0", fill="1")
+        right = npu(name="right", bus=str(bus.folder), device="usb:1", fill="2")
+        bench.external = {**left, **right}
+        runtime = bench.run(model_file(CLASSIFIER), ("left", "right", "cpu"))
+        assert of_the_device(runtime.invoke(PICTURE), 1)
+        bus.unplug("usb:0")
+        runtime.invoke(PICTURE)
+        assert runtime.info.delegate == "cpu"
+        wait_for(lambda: of_the_device(runtime.invoke(PICTURE), 2), "the second device runs the model")
+        bus.plug("usb:0")
+        wait_for(lambda: of_the_device(runtime.invoke(PICTURE), 1), "the first is back")
+        assert len(bench.said("delegate_restored")) == 2
+        assert runtime.losses == 1
 
 
 class TestDeaths:

@@ -105,6 +105,15 @@ def test_without_onnx_runtime_the_error_says_what_to_install(not_installed: None
         chosen(("onnx-cuda",))
 
 
+def test_an_onnx_runtime_that_does_not_load_is_no_models_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnxruntime.py").write_text('raise ImportError("libcudart.so.12: cannot open shared object file")')
+    monkeypatch.syspath_prepend(tmp_path)  # for the children: here it is loaded already
+    with pytest.raises(
+        ConfigError, match=r"m\.onnx: \.onnx models need ONNX Runtime \(libcudart\.so\.12: .*pip install"
+    ):
+        chosen((*PI, "onnx-cpu"))
+
+
 def test_a_compiled_models_cpu_build_does_not_go_to_onnx_runtime(example: Path) -> None:
     """No back-end for ONNX takes it, and one that does not fit must not keep the others away."""
     build = (example / "model" / "conveyor.tflite").read_bytes()
