@@ -156,7 +156,11 @@ class World:
 
         before = len(found())
         yield
-        wait_for(lambda: len(found()) > before, f"{kind} of {subject}: {words}", LIMIT_S)
+        try:
+            wait_for(lambda: len(found()) > before, f"{kind} of {subject}: {words}", LIMIT_S)
+        except AssertionError as error:
+            last = [f"{event['kind']}: {event['detail']}" for event in self.stranger.payloads("/event")][-8:]
+            raise AssertionError(f"{error}; the last events: {last}") from None
 
     def predictions(self, pipeline: str) -> list[dict[str, Any]]:
         return [item for item in self.stranger.predictions() if item["pipeline"] == pipeline]

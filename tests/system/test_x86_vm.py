@@ -89,11 +89,15 @@ def test_devices_of_other_classes_stay_closed_to_the_service(world: World) -> No
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.label)
 def test_a_picture_and_readings_become_the_expected_class(world: World, part: Part) -> None:
+    """Each instrument shows the part at its own time: the LM75's driver measures anew every second and a half."""
+    said = {"weight": part.weight, "temperature": part.celsius, "vibration": part.vibration}
     world.present(part)
-    found = world.predicts("inspect", lambda item: label(item) == part.label and value(item, "weight") == part.weight)
+    found = world.predicts(
+        "inspect",
+        lambda item: label(item) == part.label and {name: value(item, name) for name in said} == said,
+    )
     assert found["outputs"]["fault"]["classes"][0]["score"] > 0.9
     assert found["time_source"] == "driver"
-    assert (value(found, "temperature"), value(found, "vibration")) == (part.celsius, part.vibration)
 
 
 def test_check_and_doctor_name_the_devices_as_the_configuration_writes_them(world: World) -> None:
@@ -115,6 +119,7 @@ def test_check_and_doctor_name_the_devices_as_the_configuration_writes_them(worl
 
 @pytest.mark.parametrize("form", ["MJPG", "GREY", "YUYV"])
 def test_a_camera_that_falls_silent_is_opened_anew_and_may_have_another_format(world: World, form: str) -> None:
+    world.predicts("inspect")  # one that is lost just now, in a machine this slow, would not be lost once more
     with world.hears("camera_lost", "belt", "no frame within 5 s"):
         world.belt.fall_silent()
     with world.hears("camera_back", "belt"):
@@ -123,6 +128,7 @@ def test_a_camera_that_falls_silent_is_opened_anew_and_may_have_another_format(w
 
 
 def test_a_camera_that_is_unplugged_comes_back_under_another_number(world: World) -> None:
+    world.predicts("watch")
     with world.hears("camera_lost", "gate"):  # the driver may be gone a moment before its name is: two wordings
         world.gate.unplug()
     with world.hears("camera_back", "gate"):
@@ -137,6 +143,7 @@ def test_what_the_driver_takes_instead_of_a_wish_is_said(world: World) -> None:
 
 
 def test_a_camera_in_use_by_another_program_is_said_and_taken_when_it_is_free(world: World) -> None:
+    world.predicts("watch")
     with world.hears("camera_lost", "gate"):
         world.gate.unplug()
     with world.hears("camera_back", "gate"), world.gate.plugged_in_and_taken(number=3):
@@ -201,3 +208,17 @@ def test_through_all_of_it_the_service_was_never_started_again(world: World) -> 
     assert (world.show("NRestarts"), world.show("Result")) == ("0", "success")
     assert world.stranger.events("worker_failed") == []
     assert world.machine.run("dmesg | grep -E 'BUG|Oops|segfault|Out of memory'", check=False) == ""
+
+
+def test_a_limit_of_its_control_group_is_known_and_bites(world: World) -> None:
+    """Version 2 of control groups; the containers of the other tests have those of the host."""
+    world.machine.run(f"systemctl start {UNIT}", limit_s=900.0)
+    for limit_mb in (400, 300):
+        world.machine.run(f"systemctl set-property --runtime {UNIT} MemoryMax={limit_mb}M")
+        wait_for(lambda: world.stranger.last("/stats")["memory_limit_mb"] == limit_mb, "the limit in stats", LIMIT_S)  # noqa: B023
+    world.machine.run(f"systemctl set-property --runtime {UNIT} MemoryMax=30M")
+    wait_for(lambda: int(world.show("NRestarts")) > 0, "the kernel ends what needs more", LIMIT_S)
+    assert world.machine.status("dmesg | grep -q 'Memory cgroup out of memory'") == 0
+    world.machine.run(f"systemctl set-property --runtime {UNIT} MemoryMax=infinity", limit_s=900.0)
+    wait_for(lambda: world.show("ActiveState") == "active", "the service after the limit", 900.0)
+    world.predicts("watch")
