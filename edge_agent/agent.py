@@ -220,8 +220,6 @@ class Agent:
             log.info("pipeline %s: model %s on %s", pipeline.name, model.engine.identity.name, info.delegate)
             for note in model.engine.card.notes:
                 log.info("model %s: %s", pipeline.model, note)
-            if model.tried:
-                self.emit(Event("delegate_fallback", "warning", pipeline.name, info.reason))
 
     def _add_updater(self) -> None:
         for event in self.start.events():

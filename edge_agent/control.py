@@ -72,7 +72,10 @@ class Control:
         return [*(["main"] if age_s > limits.CONTROL_SILENCE_S else []), *silent]
 
     def follow(self, pipeline: str, model: LoadedModel) -> None:
-        """Tell of each change of that model's back-end, and keep it at the best that answers."""
+        """Tell what was passed over for its back-end and of each change of that, and keep it at the best that
+        answers."""
+        if model.tried:
+            self._parts.emit(Event("delegate_fallback", "warning", pipeline, model.engine.runtime.info.reason))
         if model.failover is not None:
             model.failover.follow(lambda change: self._delegate_changed(pipeline, change))
 

@@ -34,6 +34,10 @@ class DeviceError(EdgeAgentError):
     exit_code = 3
 
 
+class NoDeviceError(DeviceError):
+    """An accelerator's library works, and found no device that this process can have."""
+
+
 class DeviceLostError(DeviceError):
     """The device, or the process that drives it, is gone in the middle of a run: another back-end must take over."""
 

@@ -22,9 +22,9 @@ ONLY_BRIGHT = 0.6
 PIPELINE = pipeline("inspect", "belt", "conveyor")
 
 
-def brightness(version: str, *, more: float = 0.0, fails_in_the_dark: bool = False) -> bytes:
+def brightness(version: str, *, more: float = 0.0, fails_in_the_dark: bool = False, golden: float = BRIGHT) -> bytes:
     """A regression: how bright the picture is, and ``more``. ``fails_in_the_dark``: no number comes out below
-    ONLY_BRIGHT, which the golden picture is above."""
+    ONLY_BRIGHT, which the golden picture, of that brightness, is above."""
     graph = GraphBuilder()
     image = graph.tensor("image", (1, SIDE, SIDE, 3))
     mean = graph.dense(graph.mean(image, "mean"), np.full((1, 3), 1 / 3), np.array([more]), "grey", relu=False)
@@ -40,12 +40,12 @@ def brightness(version: str, *, more: float = 0.0, fails_in_the_dark: bool = Fal
         "outputs": [{"task": "regression", "tensor": "brightness", "name": "brightness"}],
         "golden": {"tolerance_lsb": 8},
     }
-    return with_members(bare, {CARD: json.dumps(card).encode(), GOLDEN: _golden(bare)})
+    return with_members(bare, {CARD: json.dumps(card).encode(), GOLDEN: _golden(bare, golden)})
 
 
-def _golden(bare: bytes) -> bytes:
-    """A plain bright picture, and what the model really makes of it."""
-    inputs = {"image": np.full((1, SIDE, SIDE, 3), BRIGHT, np.float32)}
+def _golden(bare: bytes, grey: float) -> bytes:
+    """A plain picture, and what the model really makes of it."""
+    inputs = {"image": np.full((1, SIDE, SIDE, 3), grey, np.float32)}
     runtime = create(bare, "cpu", threads=1, external={})
     outputs = {name: array.copy() for name, array in runtime.invoke(inputs).items()}
     runtime.close()

@@ -60,19 +60,30 @@ class Builder:
     def build(self, candidate: Candidate, probe: Probe | None, timeout_s: float | None = None) -> Runtime:
         """Its runtime, here, once its trial went well, within ``timeout_s`` (None: its own time). Raises DeviceError,
         ModelError, ConfigError."""
-        library_file = self.cache.library_of(candidate.key) or ""
-        if probe is not None:
-            outcome = probe.result(candidate.backend.trial_s if timeout_s is None else timeout_s)
-            if not outcome.usable:
-                raise (ConfigError if outcome.installation else DeviceError)(outcome.reason)
-            library_file = outcome.library_file
-        elif candidate.backend.plugin is not None:
+        plugin = candidate.backend.plugin
+        if probe is None:
+            library_file = self.cache.library_of(candidate.key)
+        else:
+            library_file = self._tried(candidate, probe, candidate.backend.trial_s if timeout_s is None else timeout_s)
+        if plugin is not None and (probe is None or library_file is None):
             # should the library take this process down now, the next start must find that out in a child
             self.cache.forget(candidate.key)
         runtime = self.at_once(candidate)
-        if probe is not None or library_file:
+        if library_file is not None and (probe is not None or plugin is not None):
             self.cache.remember(candidate.key, library_file)
         return runtime
+
+    def _tried(self, candidate: Candidate, probe: Probe, timeout_s: float) -> str | None:
+        """The library's file, as the child found it; None where it could not have the device because this process has
+        it, so that only this process can try the model there. Raises DeviceError, ConfigError."""
+        outcome = probe.result(timeout_s)
+        if outcome.usable:
+            return outcome.library_file
+        if outcome.fault == "installation":
+            raise ConfigError(outcome.reason)
+        if outcome.fault == "no device" and candidate.backend.plugin in HELD:
+            return None
+        raise DeviceError(outcome.reason)
 
     def at_once(self, candidate: Candidate) -> Runtime:
         """Its runtime, here, untried. Raises DeviceError, ModelError, ConfigError."""

@@ -45,7 +45,7 @@ class Chosen:
 
 class Choice:
     """A choice under way: the first probe starts at once, so that its time can be used for other things; not that of
-    a device that only one process can have, for which several choices may ask.
+    an external delegate, for whose device several choices may ask.
 
     ``cache_dir`` None: every back-end is probed. ``behind``: other models run meanwhile, and come first. Raises
     ConfigError for a name that is no back-end, and where no TFLite runtime is installed.
@@ -80,7 +80,8 @@ class Choice:
         self._probe: Probe | None = None
         self._begun = False  # the probe, where there is one
         self._current = self._next()
-        if self._current is not None and not self._current.exclusive:  # else it would meet those of other choices
+        # of a plugged-in library nobody knows whether two processes can have its device
+        if self._current is not None and self._current.backend.plugin is None:
             self._begin(self._current)
 
     def result(

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from edge_agent.errors import DeviceError, ModelError
+from edge_agent.errors import DeviceError, ModelError, NoDeviceError
 from edge_agent.io.edge_tpus import edge_tpus
 from edge_agent.io.runtimes.litert import LibraryName, LiteRtRuntime, one_line
 
@@ -90,9 +90,9 @@ class _Held:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[object, ...]] = Counter()
 
-    def __contains__(self, plugin: Plugin) -> bool:
+    def __contains__(self, plugin: Plugin | None) -> bool:
         with self._lock:
-            return self._counts[self._key(plugin)] > 0
+            return plugin is not None and self._counts[self._key(plugin)] > 0
 
     def add(self, plugin: Plugin, count: int) -> None:
         with self._lock:
@@ -133,7 +133,7 @@ class Delegate:
     to be opened for the first time, and every thread of the process would stand still."""
 
     def __init__(self, plugin: Plugin) -> None:
-        """Raises DeviceError naming the library and the reason."""
+        """Raises DeviceError naming the library and the reason, NoDeviceError where it makes no delegate."""
         loaded = _open(plugin)
         said: list[str] = []
         report = _REPORT(lambda text: said.append(text.decode(errors="replace")))
@@ -146,7 +146,7 @@ class Delegate:
         self._pointer = loaded.tflite_plugin_create_delegate(keys, values, len(plugin.options), report)
         if not self._pointer:
             why = one_line(" ".join(said)) or "it gave no reason"
-            raise DeviceError(f"{plugin.no_device}{plugin.library} made no delegate: {why}; {plugin.if_null}")
+            raise NoDeviceError(f"{plugin.no_device}{plugin.library} made no delegate: {why}; {plugin.if_null}")
 
     def _get_native_delegate_pointer(self) -> int:
         """Called by the interpreter."""

@@ -9,11 +9,11 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from edge_agent.errors import ConfigError, DeviceError, EdgeAgentError, ModelError
+from edge_agent.errors import ConfigError, DeviceError, EdgeAgentError, ModelError, NoDeviceError
 from edge_agent.io.parent import end_with
 from edge_agent.io.runtimes import backend, backends
 from edge_agent.io.runtimes.backend import Build
@@ -21,16 +21,19 @@ from edge_agent.io.runtimes.external import Plugin, check
 from edge_agent.io.runtimes.litert import LibraryName, one_line
 from edge_agent.ports import Runtime
 
+Fault = Literal["", "installation", "no device"]
+_FAULTS: Final[dict[type[EdgeAgentError], Fault]] = {ConfigError: "installation", NoDeviceError: "no device"}
+
 
 class ProbeResult(NamedTuple):
-    """``reason`` is one line, empty when usable; ``library_file`` the file of an external delegate; ``installation``:
-    what is installed here is at fault, whatever the model."""
+    """``reason`` is one line, empty when usable; ``library_file`` the file of an external delegate; ``fault``: what it
+    is where it is not the model: what is installed here, or a device that is absent or another process's."""
 
     usable: bool
     reason: str = ""
     delegated: bool = False
     library_file: str = ""
-    installation: bool = False
+    fault: Fault = ""
 
 
 def attempt(
@@ -52,7 +55,7 @@ def attempt(
         try_out(runtime)
         runtime.close()  # a delegate that dies when it is destroyed would do so at the first change of model
     except EdgeAgentError as error:
-        return ProbeResult(False, one_line(error), installation=isinstance(error, ConfigError))
+        return ProbeResult(False, one_line(error), fault=_FAULTS.get(type(error), ""))
     return ProbeResult(True, "", runtime.info.delegated, file)
 
 

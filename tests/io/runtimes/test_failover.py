@@ -19,6 +19,7 @@ from edge_agent.io.runtimes.candidates import CPU_MEMBER, Candidate, candidates
 from edge_agent.io.runtimes.choose import Choice
 from edge_agent.io.runtimes.failover import Change, FailoverRuntime
 from edge_agent.io.runtimes.litert import LiteRtRuntime
+from edge_agent.io.runtimes.probe import Probe
 from edge_agent.io.runtimes.probe_cache import ProbeCache
 from tests.io.runtimes import tiny_models
 from tests.io.runtimes.real_models import CLASSIFIER, COMPILED
@@ -254,11 +255,31 @@ class TestOneProcess:
 
     def test_a_closed_runtime_gives_its_device_to_other_processes(self, bench, model_file, bus):
         held = bench.run(model_file(CLASSIFIER))
-        refused = Choice(model_file(CLASSIFIER), BOTH, threads=1, external=bench.external).result()
-        assert "another process's" in refused.runtime.info.reason
+
+        def tried_elsewhere():
+            return Probe(model_file(CLASSIFIER).content, "npu", threads=1, external=bench.external).result()
+
+        assert "another process's" in tried_elsewhere().reason
         held.close()
+        assert tried_elsewhere().usable
+
+    def test_another_model_gets_the_device_that_only_this_process_can_have(self, bench, model, model_file, tmp_path):
+        """A child is asked first, and says so; nothing is remembered of what only this process has tried."""
+        bench.cache_dir = tmp_path
+        bench.run(model_file(CLASSIFIER))
+        other = model_file("other", content=model(CLASSIFIER) + b" ")
+        chosen = Choice(other, BOTH, threads=1, external=bench.external, cache_dir=tmp_path).result()
+        assert (chosen.runtime.info.delegate, chosen.tried) == ("npu", ())
+        assert ProbeCache(tmp_path).library_of(chosen.failover._candidates[0].key) is None
+        chosen.runtime.close()
+
+    def test_what_killed_the_child_is_not_tried_here(self, bench, bus, npu, model_file, monkeypatch):
+        bench.external = npu(mode=None, bus=str(bus.folder))
+        bench.run(model_file(CLASSIFIER))
+        monkeypatch.setenv("TEST_DELEGATE_MODE", "abort-at-once")
         chosen = Choice(model_file(CLASSIFIER), BOTH, threads=1, external=bench.external).result()
-        assert chosen.runtime.info.delegate == "npu"
+        assert chosen.runtime.info.delegate == "xnnpack"
+        assert "SIGABRT" in chosen.runtime.info.reason
 
     def test_two_devices_run_two_models(self, bus, npu, model_file):
         bus.plug("usb:1")
