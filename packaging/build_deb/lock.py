@@ -21,9 +21,11 @@ HEADER = "# For Python {python}, made by script/package --lock from setup.cfg. D
 CONSTRAINTS = """\
 # 1.3 asks for a Python before 3.11; the resolver looks at lower bounds only
 backports-strenum<1.3; python_version >= "3.11"
-# picamera2 and what it needs are the system's, built for its NumPy: 1.24 in bookworm, 2.2 in trixie. NumPy 1.26 serves
-# both ways; OpenCV from 4.12 on wants 2.
-numpy<2; python_version == "3.11"
+"""
+# Whatever a distribution asks for. picamera2 and what it needs are the system's, built for its NumPy: 1.24 in bookworm,
+# 2.2 in trixie. What is built for NumPy 2 runs with 1.26 too, as NumPy promises, also the OpenCV that asks for 2.
+OVERRIDES = """numpy<2; python_version == "3.11"
+numpy; python_version != "3.11"
 """
 
 
@@ -58,8 +60,10 @@ def _resolver(folder: Path) -> Path:
 
 def _resolved(uv: Path, python: str, machine: str, folder: Path) -> str:
     (folder / "constraints").write_text(CONSTRAINTS)
+    (folder / "overrides").write_text(OVERRIDES)
     command = [str(uv), "pip", "compile", "--no-config", "--quiet", "--generate-hashes", "--only-binary=:all:"]
     command += ["--no-header", "--no-annotate", "--no-emit-index-url", f"--constraint={folder}/constraints"]
+    command += [f"--override={folder}/overrides"]
     command += [f"--python-version={python}", f"--python-platform={machine}-manylinux_2_28", "-"]
     done = subprocess.run(command, input=_lines(requirements()), stdout=subprocess.PIPE, text=True, check=True)
     return str(done.stdout)

@@ -41,10 +41,10 @@ SUITES = {
 }
 
 
-def system_root(suite: Suite) -> Path:
+def system_root(suite: Suite, packages: str = PACKAGES) -> Path:
     """A root file system that is copied, never booted."""
-    key = hashlib.sha256(f"{PACKAGES} {suite}".encode()).hexdigest()[:12]
-    return _made(f"{suite.name}-{key}", lambda folder: _bootstrap(suite, folder))
+    key = hashlib.sha256(f"{packages} {suite}".encode()).hexdigest()[:12]
+    return _made(f"{suite.name}-{key}", lambda folder: _bootstrap(suite, packages, folder))
 
 
 def package(suite: Suite, arch: str = "amd64") -> Path:
@@ -86,9 +86,9 @@ def _made(name: str, make: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _bootstrap(suite: Suite, folder: Path) -> None:
+def _bootstrap(suite: Suite, packages: str, folder: Path) -> None:
     keys = Path("/usr/share/keyrings") if suite.mirror == DEBIAN_MIRROR else _made("ubuntu-keys", _ubuntu_keys)
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", f"--keyring={keys}"]
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", f"--keyring={keys}"]
     subprocess.run([*command, f"--components={suite.components}", suite.name, str(folder), suite.mirror], check=True)
 
 
