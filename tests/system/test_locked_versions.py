@@ -16,6 +16,7 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LOCK = REPOSITORY / f"packaging/locks/python{PYTHON}.txt"
 # What meets the libraries. The journeys are about the daemon.
 TESTS = ("tests/children", "tests/commands", "tests/config", "tests/core", "tests/io", "tests/stages", "tests/updating")
+TFLITE_RUNTIME = "tflite-runtime==2.14.0"  # the last
 MARKS = "not soak and not system and not keras and not torch and not onnx"
 
 pytestmark = [
@@ -35,6 +36,8 @@ def test_they_do_what_the_newest_do(tmp_path: Path) -> None:
     install = [python, "-m", "pip", "install", "--quiet"]
     subprocess.run([*install, "--requirement", tmp_path / "tools.txt"], check=True)
     subprocess.run([*install, "--no-deps", "--require-hashes", "--requirement", LOCK], check=True)
+    if "\nnumpy==1." in LOCK.read_text():  # who must use tflite-runtime has such a NumPy
+        subprocess.run([*install, "--no-deps", TFLITE_RUNTIME], check=True)
     command = [python, "-m", "pytest", "-q", "-n", "3", "--dist", "loadfile", "-m", MARKS, *TESTS]
     here = {**os.environ, "PYTHONPATH": str(REPOSITORY)}  # nothing of ours is installed there
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
