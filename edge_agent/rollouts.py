@@ -47,7 +47,7 @@ class Reason(str, Enum):
     PROFILE = "profile"  # for another board
     AGENT = "agent"  # wants a newer edge-agent
     NOT_A_MODEL = "not_a_model"
-    INCOMPATIBLE = "incompatible"  # its card does not fit this device's pipelines
+    INCOMPATIBLE = "incompatible"  # its card does not fit the pipelines, or what is installed here can't run it
     LOAD = "load"  # no back-end of this device runs it
     GOLDEN = "golden"
     LATENCY = "latency"

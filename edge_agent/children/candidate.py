@@ -66,13 +66,16 @@ def read_candidate(path: Path, requirements: Requirements) -> ModelFile:
 
 def load_candidate(file: ModelFile, path: Path, requirements: Requirements) -> LoadedModel:
     """On the first back-end of the declared order that runs it; of a build for the Edge TPU, which belongs to the
-    daemon, the CPU build inside. Raises Refusal."""
+    daemon, the CPU build inside; where no processor is declared and the daemon may have the device, on that too. Raises
+    Refusal."""
     request = request_for(path, requirements)
     order = order_for(file, request.order)
     if file.form == "edgetpu":
         order = PLAIN
         if CPU_MEMBER not in file.members:
             raise Refusal(Reason.LOAD, f"it is compiled for the Edge TPU and carries no {CPU_MEMBER} to be tried first")
+    elif file.form == "tflite" and not set(order) & set(PLAIN):
+        order = (*order, *PLAIN)  # golden samples decide once more on the daemon's own device
     with refusing(Reason.INCOMPATIBLE):
         choice = _TellingChoice(
             file,

@@ -51,8 +51,10 @@ def examine(path: Path, requirements: Requirements, evidence: Evidence) -> None:
     with refusing(Reason.GOLDEN):
         golden = _golden(model, evidence)
     budgets = model.engine.card.budgets
+    # not the back-end that the daemon will take: its own trial judges that
+    stands_in = file.form == "edgetpu" or bool(model.tried)
     with refusing(Reason.LATENCY):
-        _latency(model.engine, golden, requirements.p95_ms or budgets.p95_ms, evidence)
+        _latency(model.engine, golden, None if stands_in else requirements.p95_ms or budgets.p95_ms, evidence)
     _memory(requirements.memory_mb or budgets.memory_mb, evidence)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
+from edge_agent.core.heat import SLOWING_FLAGS, UNDER_VOLTAGE
 from edge_agent.records import Metric
 
 _PREFIX: Final = "edge_agent_"
@@ -86,12 +87,13 @@ def _board(stats: Mapping[str, Any]) -> Iterator[Metric]:
         yield _plain("temperature_celsius", "gauge", "Of the hottest thermal zone", stats["temperature_c"])
     if stats["memory_mb"] is not None:
         yield _plain("memory_bytes", "gauge", "Resident memory of the process", stats["memory_mb"] * 2**20)
-    heat, load = "What the rates of live cameras are divided by because of heat", "The same because of overload"
+    heat = "What the rates of live cameras are divided by because of heat"
+    load = "What a live pipeline's rate is divided by because its model is slower than that"
     yield _plain("heat_slowdown", "gauge", heat, stats["heat"]["slowdown"])
     yield _by("overload_slowdown", "gauge", load, "pipeline", stats["overload"])
     if stats["throttled"] is not None:
-        now = dict.fromkeys(stats["throttled"].now, 1)
-        yield _by("firmware_flags", "gauge", "1: what the board's firmware complains of now", "flag", now)
+        now = {flag: float(flag in stats["throttled"].now) for flag in sorted({*SLOWING_FLAGS, UNDER_VOLTAGE})}
+        yield _by("firmware_flag", "gauge", "1: the board's firmware complains of it now", "flag", now)
 
 
 def _plain(name: str, kind: Literal["counter", "gauge"], text: str, value: float) -> Metric:

@@ -13,7 +13,7 @@ from edge_agent import limits
 from edge_agent.assembly import LoadedModel, finish, wanted_of
 from edge_agent.children.golden import require_golden
 from edge_agent.core.rollout_steps import Evidence
-from edge_agent.errors import EdgeAgentError, UpdateError
+from edge_agent.errors import DeviceError, EdgeAgentError, UpdateError
 from edge_agent.io.model_store import ModelStore
 from edge_agent.loading import begin, model_request
 from edge_agent.parts import Parts
@@ -94,8 +94,9 @@ class Swapping:
         try:
             for pipeline in self._users(model):
                 built.append((pipeline, self._build(model, path, version)))
-                self._parts.follow(pipeline.config.name, built[-1][1])
             wanted = [wanted_of(pipeline.config, self._parts.config, new.engine) for pipeline, new in built]
+            for pipeline, new in built:  # not before all can take it: what is said of its back-end is then true
+                self._parts.follow(pipeline.config.name, new)
             for (pipeline, new), wants in zip(built, wanted, strict=True):
                 pipeline.route(new.engine, wants, share)
                 self._trial[pipeline.config.name] = new
@@ -107,7 +108,7 @@ class Swapping:
                     new.engine.runtime.close()
             if isinstance(error, UpdateError):
                 raise
-            raise UpdateError(Reason.LOAD, str(error), final=True) from error
+            raise UpdateError(Reason.LOAD, str(error), final=not isinstance(error, DeviceError)) from error
 
     def _build(self, model: str, path: Path | None, version: str | None) -> LoadedModel:
         """``path`` None: the factory's."""

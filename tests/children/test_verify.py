@@ -152,6 +152,29 @@ def test_the_cards_own_budget_counts_where_none_is_signed(put) -> None:
     assert refusal(put(pushed(add_budget)), Requirements()).reason == Reason.LATENCY
 
 
+def test_what_stands_in_for_the_daemons_device_is_not_held_to_its_latency(put, tmp_path: Path) -> None:
+    """Only the daemon can have the device: its trial judges."""
+    configuration = (EXAMPLE / "agent.toml").read_text() + (
+        'delegates = ["npu", "xnnpack"]\n[delegate.npu]\nlibrary = "/absent/libnpu.so"\n'
+    )
+    assert (
+        configuration.index("[model.conveyor]") < configuration.index("delegates =") < configuration.index("[delegate")
+    )
+    (tmp_path / "agent.toml").write_text(
+        configuration.replace("media/", f"{EXAMPLE}/media/").replace("model/", f"{EXAMPLE}/model/")
+    )
+    content = MODEL.read_bytes()
+    device = load_configuration(tmp_path / "agent.toml")
+    evidence = verify_model(put(content), requirements_of(device, release(content, p95_ms=1e-6)))
+    assert evidence["delegate"] == "xnnpack"
+    assert evidence["p95_ms"] > 1e-6
+
+
+def test_a_compiled_build_is_not_held_to_its_latency_by_the_build_for_the_processor(put) -> None:
+    evidence = verify_model(put(edgetpu_build(MODEL.read_bytes())), Requirements(p95_ms=1e-6))
+    assert evidence["p95_ms"] > 1e-6
+
+
 def test_a_model_that_wants_more_memory_than_there_is_ends_in_its_child(put, monkeypatch) -> None:
     monkeypatch.setattr("edge_agent.children.verify.memory_most_mb", lambda: 300.0)
     error = refusal(put(memory_hog(10**9)), Requirements())

@@ -81,7 +81,12 @@ def test_what_a_raspberry_pis_firmware_complains_of_is_a_metric(site: Site) -> N
     info, stats = (wait_for(lambda end=end: site.subscriber.last(end), end) for end in ("/info", "/stats"))
     flags = Throttling(now=("under_voltage", "throttled"), since_start=("under_voltage",))
     found = {metric.name: metric.samples for metric in metrics(info, {**stats, "throttled": flags})}
-    assert found["edge_agent_firmware_flags"] == ((("under_voltage",), 1.0), (("throttled",), 1.0))
+    assert dict(found["edge_agent_firmware_flag"]) == {
+        ("frequency_capped",): 0.0,
+        ("soft_temperature_limit",): 0.0,
+        ("throttled",): 1.0,
+        ("under_voltage",): 1.0,
+    }
 
 
 def test_metrics_say_which_model_runs_where(site: Site) -> None:

@@ -26,12 +26,13 @@ def bus(tmp_path: Path) -> Bus:
 
 
 @pytest.fixture
-def site(tmp_path: Path, daemon: Callable[..., Daemon], bus: Bus) -> Iterator[OtaSite]:
+def site(tmp_path: Path, daemon: Callable[..., Daemon], bus: Bus, request: pytest.FixtureRequest) -> Iterator[OtaSite]:
     """Its model on the test delegate, to which each picture is as dark as the golden one."""
+    order = getattr(request, "param", '"npu", "xnnpack"')
     library = compiled(tmp_path / "libtestdelegate.so")
     factory = tmp_path / "factory.tflite"
     factory.write_bytes(brightness("1.0.0", golden=DARK))
-    model = f'[model.conveyor]\npath = "{factory}"\ndelegates = ["npu", "xnnpack"]\n'
+    model = f'[model.conveyor]\npath = "{factory}"\ndelegates = [{order}]\n'
     plugin = f'[delegate.npu]\nlibrary = "{library}"\noptions = {{ bus = "{bus.folder}", fill = "0" }}\n'
     site = OtaSite(tmp_path, daemon, rest=PIPELINE + model + plugin)
     yield site
@@ -65,3 +66,12 @@ def test_a_model_whose_device_is_lost_during_its_trial_goes_on_without_it_and_is
     (said,) = site.subscriber.events("delegate_fallback")
     assert said["subject"] == "inspect"
     assert said["detail"].endswith("; using xnnpack")
+
+
+@pytest.mark.parametrize("site", ['"npu"'], indirect=True)
+def test_where_only_a_device_is_declared_a_model_is_examined_on_the_processor(site: OtaSite) -> None:
+    site.subscriber.wait_predictions(1)
+    ended = site.wait_end(site.roll_out(site.publish("2.0.0", brightness("2.0.0", golden=DARK))))
+    assert (ended["state"], ended["reason"]) == ("committed", None)
+    site.wait_version("2.0.0")
+    assert last(site)["delegate"] == "npu"

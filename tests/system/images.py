@@ -74,9 +74,9 @@ def unavailable() -> str | None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Of a process, as the kernel lists them."""
-    found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in path.read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found
+    """Of a process, as the kernel lists them. Any of them may be gone already."""
+    try:
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # it, or a thread of it, ended between two looks
+        return []
+    return [one for child in " ".join(texts).split() for one in (int(child), *descendants(int(child)))]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -55,14 +56,24 @@ def running(store: Images, container: str, command: list[str], log: Path, *optio
     process = store.start(container, command, log, *options)
     program = os.fsencode(command[0])
     try:
-        yield wait_for(
-            lambda: next((pid for pid in descendants(process.pid) if program in _command_line(pid)[1:2]), None),
-            f"{command[0]} runs: {log.read_text()}",
-        )
+        try:
+            found = wait_for(
+                lambda: next((pid for pid in descendants(process.pid) if program in _command_line(pid)[1:2]), None),
+                f"{command[0]} runs",
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it said: {log.read_text()}") from None
+        yield found
     finally:
-        for pid in descendants(process.pid):
+        wait_for(lambda: _killed(process), "the end of the container")
+
+
+def _killed(process: subprocess.Popen[bytes]) -> bool:
+    """Whether nothing of it is left to kill."""
+    for pid in descendants(process.pid):
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        process.wait()
+    return process.poll() is not None
 
 
 def _command_line(pid: int) -> list[bytes]:
@@ -92,6 +103,8 @@ def test_the_daemon(store: Images, broker: Mosquitto, tmp_path: Path) -> None:
         assert store.status(container, health) == 0
         os.kill(daemon, signal.SIGTERM)
         wait_for(lambda: subscriber.raw("/availability")[-1][1] == b"offline", "its last words")
+        # the broker says "offline" of a daemon that died, too
+        wait_for(lambda: "stopped: " in (tmp_path / "log").read_text(), "the end of an orderly stop")
     subscriber.close()
 
 

@@ -17,6 +17,7 @@ LOCK = REPOSITORY / f"packaging/locks/python{PYTHON}.txt"
 # What meets the libraries. The journeys are about the daemon.
 TESTS = ("tests/children", "tests/commands", "tests/config", "tests/core", "tests/io", "tests/stages", "tests/updating")
 TFLITE_RUNTIME = "tflite-runtime==2.14.0"  # the last
+ASK_FOR_NUMPY_2 = {"ml-dtypes", "opencv-python-headless"}  # and run with 1.26: build_deb/lock.py overrules them
 MARKS = "not soak and not system and not keras and not torch and not onnx"
 
 pytestmark = [
@@ -38,6 +39,11 @@ def test_they_do_what_the_newest_do(tmp_path: Path) -> None:
     subprocess.run([*install, "--no-deps", "--require-hashes", "--requirement", LOCK], check=True)
     if "\nnumpy==1." in LOCK.read_text():  # who must use tflite-runtime has such a NumPy
         subprocess.run([*install, "--no-deps", TFLITE_RUNTIME], check=True)
+        subprocess.run([python, "-c", "import tflite_runtime.interpreter"], check=True)  # else its tests are skipped
+        locked = {line.partition("==")[0] for line in LOCK.read_text().splitlines() if "==" in line}
+        said = subprocess.run([python, "-m", "pip", "check"], check=False, capture_output=True, text=True).stdout
+        wishes = [line.split()[0] for line in said.splitlines() if "requirement numpy" in line]
+        assert locked.intersection(wishes) == ASK_FOR_NUMPY_2
     command = [python, "-m", "pytest", "-q", "-n", "3", "--dist", "loadfile", "-m", MARKS, *TESTS]
     here = {**os.environ, "PYTHONPATH": str(REPOSITORY)}  # nothing of ours is installed there
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

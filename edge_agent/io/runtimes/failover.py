@@ -57,7 +57,7 @@ class FailoverRuntime:
         self._spare: tuple[int, Runtime] | None = None  # built when the device was under suspicion
         self._failures = 0  # samples in a row that failed without anybody to ask
         self._unprotected = ""  # why nothing can stand in
-        self._lost: set[int] = set()  # before anybody followed
+        self._lost: set[int] = set()  # before anybody followed, with the other devices behind
         self._keeper: Keeper | None = None
         self._listener: Listener = lambda _change: None
         if candidates[position].backend.device and not stand_ins(candidates[position + 1 :]):
@@ -142,12 +142,13 @@ class FailoverRuntime:
         self._spare, self._failures = None, 0
         self.losses += 1
         retry = ""
+        standing = taken[0] if taken else len(self._candidates)
         if self._keeper is not None:
-            standing = taken[0] if taken else len(self._candidates)
             retry_s = self._keeper.lost(self._position, gone, lived_s, standing)
             retry = f"; {lost.name} is tried again in {retry_s:g} s"
         else:
-            self._lost.add(self._position)
+            others = range(self._position + 1, standing)
+            self._lost.update((self._position, *(n for n in others if self._candidates[n].backend.device)))
             if gone is not None:
                 gone.close()
         if taken is None:
@@ -179,15 +180,15 @@ class FailoverRuntime:
         """Run on what the keeper brings, from now on."""
         if self._keeper is None or (arrival := self._keeper.arrival()) is None:
             return
-        before, gone, lived_s = self._candidates[self._position], self._runtime, time.monotonic() - self._since_s
+        left, gone, lived_s = self._position, self._runtime, time.monotonic() - self._since_s
         self._position, self._runtime = arrival
         name = self._candidates[self._position].name
         self.info = self._runtime.info
         if self._unprotected:
             self._say_no_fallback(self._unprotected)
         self._since_s = time.monotonic()
-        self._keeper.replaced(gone)
-        stood_in = f"{before.label} stood in for it" if gone is not None else "nothing stood in for it"
+        self._keeper.replaced(left, gone)
+        stood_in = f"{self._candidates[left].label} stood in for it" if gone is not None else "nothing stood in for it"
         self._listener(Change("delegate_restored", f"{name} runs the model again; {stood_in} for {lived_s:.0f} s"))
 
     def _misfit(self, candidate: Candidate, runtime: Runtime) -> str:

@@ -34,7 +34,7 @@ class Keeper(threading.Thread):
         lost: Collection[int],
     ) -> None:
         """``misfit``: what forbids a change to that runtime; ``no_fallback``: told why nothing can stand in; ``lost``:
-        positions of what this process has lost already."""
+        positions of what this process has lost already, and of the other devices that may come in its place."""
         super().__init__(name=f"delegate {candidates[position].name}", daemon=True)
         self._candidates = candidates
         self._position = position  # of what runs
@@ -43,7 +43,7 @@ class Keeper(threading.Thread):
         self._no_fallback = no_fallback
         self._changed = threading.Condition()
         self._closing = False
-        self._graves: list[tuple[Runtime, Candidate | None]] = []  # to be closed, and what is known of it no more
+        self._graves: list[tuple[Runtime, Candidate, bool]] = []  # to be closed; whether it failed
         self._arrival: Arrival | None = None
         self._probe: Probe | None = None
         self._delay_s = limits.DELEGATE_RETRY_FIRST_S
@@ -64,7 +64,7 @@ class Keeper(threading.Thread):
             self._missed.update((position, *(n for n in between if self._candidates[n].backend.device)))
             self._steady_s = None
             if runtime is not None:
-                self._graves.append((runtime, self._candidates[position]))
+                self._graves.append((runtime, self._candidates[position], True))
             delay_s = self._delay()
             self._changed.notify_all()
             return delay_s
@@ -77,11 +77,11 @@ class Keeper(threading.Thread):
             arrival, self._arrival = self._arrival, None
             return arrival
 
-    def replaced(self, runtime: Runtime | None) -> None:
+    def replaced(self, position: int, runtime: Runtime | None) -> None:
         """Nobody uses it any more."""
         with self._changed:
             if runtime is not None:
-                self._graves.append((runtime, None))
+                self._graves.append((runtime, self._candidates[position], False))
             self._changed.notify_all()
 
     # --- whoever ends it -----------------------------------------------------------------------------------------
@@ -106,16 +106,12 @@ class Keeper(threading.Thread):
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or bool(self._graves), self._wait_s())
                 closing, graves, self._graves = self._closing, self._graves, []
-            for runtime, lost in graves:
-                self._bury(runtime, lost)
+            for runtime, candidate, failed in graves:
+                self._bury(runtime, candidate, failed=failed)
             if closing:
                 break
             self._look()
-        with self._changed:
-            arrival, self._arrival = self._arrival, None
-        if arrival is not None:  # nobody took it any more
-            self._bury(arrival[1], None)
-            self._end_use(self._candidates[arrival[0]])
+        self._drop_arrival()
 
     def _missed_at_start(self, lost: Collection[int]) -> set[int]:
         """Positions of what was passed over at the start and may come: a stick that the system has not seen yet, and
@@ -169,6 +165,7 @@ class Keeper(threading.Thread):
             except Exception as error:  # noqa: BLE001 - logged: whatever it is, the model runs where it does
                 log.info("%s is not back: %s", self._candidates[position].name, error)
                 continue
+            self._drop_arrival()  # a less wanted one, which waits for a run
             self._begin_use(position)
             with self._changed:
                 self._missed = {other for other in self._missed if other < position}
@@ -205,12 +202,17 @@ class Keeper(threading.Thread):
         ends = [end_s for end_s in (self._due_s, self._steady_s) if end_s is not None]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
-    def _bury(self, runtime: Runtime, lost: Candidate | None) -> None:
-        if lost is not None:  # it failed, and killed nobody; the next start tries it in a child
-            self._builder.cache.forget(lost.key)
+    def _drop_arrival(self) -> None:
+        """Nobody took it."""
+        arrival = self.arrival()
+        if arrival is not None:
+            self._bury(arrival[1], self._candidates[arrival[0]], failed=False)
+
+    def _bury(self, runtime: Runtime, candidate: Candidate, *, failed: bool) -> None:
+        if failed:  # and killed nobody; the next start tries it in a child
+            self._builder.cache.forget(candidate.key)
         runtime.close()
-        if lost is not None:
-            self._end_use(lost)
+        self._end_use(candidate)
 
     def _begin_use(self, position: int) -> None:
         candidate = self._candidates[position]

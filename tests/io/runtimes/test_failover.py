@@ -17,6 +17,7 @@ from edge_agent.io.runtimes import backends, plugins_of
 from edge_agent.io.runtimes.builder import Builder
 from edge_agent.io.runtimes.candidates import CPU_MEMBER, Candidate, candidates
 from edge_agent.io.runtimes.choose import Choice
+from edge_agent.io.runtimes.external import HELD
 from edge_agent.io.runtimes.failover import Change, FailoverRuntime
 from edge_agent.io.runtimes.litert import LiteRtRuntime
 from edge_agent.io.runtimes.probe import Probe
@@ -295,7 +296,32 @@ class TestOneProcess:
         first.close()
         second.close()
 
+    @pytest.mark.parametrize("follow", [True, False], ids=["while-it-runs", "in-its-first-runs"])
     def test_of_two_devices_the_second_takes_over_from_the_processor_that_took_over_at_once(
+        self, bench, bus, npu, model_file, tmp_path, follow
+    ):
+        bus.plug("usb:1")
+        left = npu(name="left", bus=str(bus.folder), device="usb:0", fill="1")
+        right = npu(name="right", bus=str(bus.folder), device="usb:1", fill="2")
+        bench.external, bench.cache_dir = {**left, **right}, tmp_path / "cache"
+        runtime = bench.run(model_file(CLASSIFIER), ("left", "right", "cpu"), follow=follow)
+        assert of_the_device(runtime.invoke(PICTURE), 1)
+        bus.unplug("usb:0")
+        runtime.invoke(PICTURE)
+        assert runtime.info.delegate == "cpu"
+        if not follow:
+            runtime.follow(bench.changes.append)
+        wait_for(lambda: of_the_device(runtime.invoke(PICTURE), 2), "the second device runs the model")
+        bus.plug("usb:0")
+        wait_for(lambda: runtime.invoke(PICTURE) and runtime.info.delegate == "left", "the first is back")
+        assert len(bench.said("delegate_restored")) == 2
+        assert runtime.losses == 1
+        keeper = runtime._keeper
+        runtime.close()
+        keeper.join(10.0)
+        assert ProbeCache(tmp_path / "cache")._read().used == ()  # neither will be taken for what killed this process
+
+    def test_while_no_frame_comes_a_better_device_takes_the_place_of_the_one_that_waits(
         self, bench, bus, npu, model_file
     ):
         bus.plug("usb:1")
@@ -303,15 +329,14 @@ class TestOneProcess:
         right = npu(name="right", bus=str(bus.folder), device="usb:1", fill="2")
         bench.external = {**left, **right}
         runtime = bench.run(model_file(CLASSIFIER), ("left", "right", "cpu"))
-        assert of_the_device(runtime.invoke(PICTURE), 1)
         bus.unplug("usb:0")
         runtime.invoke(PICTURE)
-        assert runtime.info.delegate == "cpu"
-        wait_for(lambda: of_the_device(runtime.invoke(PICTURE), 2), "the second device runs the model")
+        keeper = runtime._keeper
+        wait_for(lambda: keeper._arrival is not None and keeper._arrival[0] == 1, "the second waits")
         bus.plug("usb:0")
-        wait_for(lambda: of_the_device(runtime.invoke(PICTURE), 1), "the first is back")
-        assert len(bench.said("delegate_restored")) == 2
-        assert runtime.losses == 1
+        wait_for(lambda: keeper._arrival[0] == 0, "the first waits")
+        assert backends(plugins_of(bench.external))["right"].plugin not in HELD
+        assert of_the_device(runtime.invoke(PICTURE), 1)
 
 
 class TestDeaths:
