@@ -142,13 +142,13 @@ class FailoverRuntime:
         self._spare, self._failures = None, 0
         self.losses += 1
         retry = ""
-        standing = taken[0] if taken else len(self._candidates)
+        between = range(self._position + 1, taken[0] if taken else len(self._candidates))
+        missed = {self._position, *(other for other in between if self._candidates[other].backend.device)}
         if self._keeper is not None:
-            retry_s = self._keeper.lost(self._position, gone, lived_s, standing)
+            retry_s = self._keeper.lost(self._position, gone, lived_s, missed)
             retry = f"; {lost.name} is tried again in {retry_s:g} s"
         else:
-            others = range(self._position + 1, standing)
-            self._lost.update((self._position, *(n for n in others if self._candidates[n].backend.device)))
+            self._lost |= missed
             if gone is not None:
                 gone.close()
         if taken is None:

@@ -54,14 +54,13 @@ class Keeper(threading.Thread):
 
     # --- the thread of the run -----------------------------------------------------------------------------------
 
-    def lost(self, position: int, runtime: Runtime | None, lived_s: float, standing: int) -> float:
-        """It ran for so long, and the one at ``standing`` runs from now on (past the last: none). Returns the seconds
-        until it is tried again, and the other devices between the two."""
+    def lost(self, position: int, runtime: Runtime | None, lived_s: float, missed: Collection[int]) -> float:
+        """It ran for so long; ``missed``: its position, and those of other devices that may come in its place. Returns
+        the seconds until they are tried."""
         with self._changed:
             if lived_s >= limits.DELEGATE_STEADY_S:
                 self._delay_s = limits.DELEGATE_RETRY_FIRST_S
-            between = range(position + 1, min(standing, len(self._candidates)))
-            self._missed.update((position, *(n for n in between if self._candidates[n].backend.device)))
+            self._missed.update(missed)
             self._steady_s = None
             if runtime is not None:
                 self._graves.append((runtime, self._candidates[position], True))

@@ -173,8 +173,8 @@ class TestReturn:
         monkeypatch.setattr(limits, "DELEGATE_RETRY_LAST_S", 100.0)
         runtime = bench.run(model_file(CLASSIFIER))
         keeper = runtime._keeper
-        assert [keeper.lost(0, None, 5.0, 1) for _ in range(4)] == [30.0, 60.0, 100.0, 100.0]
-        assert [keeper.lost(0, None, lived_s, 1) for lived_s in (limits.DELEGATE_STEADY_S, 5.0)] == [30.0, 60.0]
+        assert [keeper.lost(0, None, 5.0, {0}) for _ in range(4)] == [30.0, 60.0, 100.0, 100.0]
+        assert [keeper.lost(0, None, lived_s, {0}) for lived_s in (limits.DELEGATE_STEADY_S, 5.0)] == [30.0, 60.0]
 
     def test_a_stick_that_was_not_there_at_the_start_is_taken_when_it_is(self, bench, model, model_file):
         bench.external = {"edgetpu": bench.external["npu"]}
