@@ -105,8 +105,10 @@ def test_the_daemon_takes_the_file_as_it_is(converted: tuple[Path, dict], capsys
 
 
 def test_a_bound_that_cannot_be_met_writes_nothing_and_shows_the_ladder(
-    card: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    card: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("EDGE_CONVERT_HOME", str(tmp_path / "none"))  # with a framework, fine-tuning would meet it
+    monkeypatch.delenv("EDGE_CONVERT_KERAS", raising=False)
     source, out = tmp_path / "hard.tflite", tmp_path / "out.tflite"
     source.write_bytes(digits_and_wine(hard=True).content)
     arguments = ["convert", str(source), "--card", str(card), "--data", ROWS, "-o", str(out)]
