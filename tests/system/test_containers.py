@@ -58,7 +58,7 @@ def running(store: Images, container: str, command: list[str], log: Path, *optio
     try:
         try:
             found = wait_for(
-                lambda: next((pid for pid in descendants(process.pid) if program in _command_line(pid)[1:2]), None),
+                lambda: next((pid for pid in descendants(process.pid) if _runs(pid, program)), None),
                 f"{command[0]} runs",
             )
         except AssertionError as error:
@@ -76,12 +76,13 @@ def _killed(process: subprocess.Popen[bytes]) -> bool:
     return process.poll() is not None
 
 
-def _command_line(pid: int) -> list[bytes]:
-    """Of a script: its interpreter, then the script."""
+def _runs(pid: int, script: bytes) -> bool:
+    """Whether it is the interpreter of that script, not what of buildah stands before it."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return []
+        return False
+    return script in words[1:] and not words[0].startswith(b"buildah")
 
 
 def test_the_daemon(store: Images, broker: Mosquitto, tmp_path: Path) -> None:
