@@ -9,6 +9,7 @@ import pytest
 
 from tests.simulators.broker import Mosquitto
 from tests.simulators.daemon import Daemon
+from tests.simulators.delegate import Bus
 from tests.simulators.subscriber import Subscriber
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +35,14 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def example() -> Path:
     return ROOT / "examples" / "conveyor"
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Bus:
+    """Devices for the test delegate, which is told of it by its option "bus"."""
+    made = Bus(tmp_path / "bus")
+    made.plug()
+    return made
 
 
 @pytest.fixture

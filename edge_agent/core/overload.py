@@ -56,7 +56,7 @@ class Overload:
         heat lowers the rate); the factor stays. ``factor_most``: where the floor of the rate holds; None: not known."""
         if load is None or self._since is None or load.rate_hz != self._since[1].rate_hz:
             self._since = None if load is None else (now_ns, load)
-            self._room_since_ns = None
+            self._room_since_ns, self._losing = None, False
             return None
         began_ns, before = self._since
         seconds, runs = (now_ns - began_ns) / 1e9, load.runs - before.runs
@@ -77,11 +77,8 @@ class Overload:
         """``demand``: the part of the thread's time that the whole rate would take; ``reached``: the factor that the
         frames really were divided by."""
         # frames lost in one window alone are a camera that came back with a burst, not a board that can't keep up
-        loses, lost = reached > self.factor / limits.OVERLOAD_KEPT, False
-        if loses:
-            lost, self._losing = self._losing, True
-        else:
-            self._losing = False
+        before, self._losing = self._losing, reached > self.factor / limits.OVERLOAD_KEPT
+        lost = before and self._losing
         if demand > self.factor or lost:
             fitting = max(FULL, demand, reached if lost else 0.0) / limits.OVERLOAD_TARGET
             return self._slower(fitting if factor_most is None else min(fitting, max(FULL, factor_most)))

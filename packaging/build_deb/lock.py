@@ -25,7 +25,8 @@ backports-strenum<1.3; python_version >= "3.11"
 # Whatever a distribution asks for. picamera2 and what it needs are the system's, built for its NumPy: 1.24 in bookworm,
 # 2.2 in trixie. What is built for NumPy 2 runs with 1.26 too, as NumPy promises, also where it asks for 2: OpenCV from
 # 4.12 on, ml-dtypes from 0.6 on. An override hides every such wish: tests/system/test_locked_versions.py names them.
-OVERRIDES = """numpy<2; python_version == "3.11"
+OVERRIDES = """\
+numpy<2; python_version == "3.11"
 numpy; python_version != "3.11"
 """
 

@@ -177,3 +177,14 @@ def test_a_burst_of_a_camera_that_comes_back_changes_nothing_and_lasting_losses_
         change = rule.look(look * 10 * SECOND, Load(10.0, frames, done, done, done * 38 * 10**6))
         changes.append(change is not None)
     assert changes == [False] * 6 + [True]
+
+
+def test_losses_before_and_after_a_pause_are_not_two_in_a_row() -> None:
+    rule = Overload()
+    frames = done = 0
+    for look, brought in enumerate([20, 40, None, 20, 40]):
+        if brought is None:
+            assert rule.look(look * 10 * SECOND, None) is None
+            continue
+        frames, done = frames + brought, done + min(brought, 12)
+        assert rule.look(look * 10 * SECOND, Load(10.0, frames, done, done, done * 38 * 10**6)) is None

@@ -19,13 +19,6 @@ from tests.simulators.waiting import wait_for
 
 
 @pytest.fixture
-def bus(tmp_path: Path) -> Bus:
-    made = Bus(tmp_path / "bus")
-    made.plug()
-    return made
-
-
-@pytest.fixture
 def start(tmp_path: Path, shared: Path, broker: Mosquitto, bus: Bus) -> Iterator[Callable[..., Daemon]]:
     """A daemon that runs a real classifier on the test delegate, frame by frame without a loss."""
     library = compiled(tmp_path / "libtestdelegate.so")

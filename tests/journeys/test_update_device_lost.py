@@ -19,13 +19,6 @@ DARK = 0.0
 
 
 @pytest.fixture
-def bus(tmp_path: Path) -> Bus:
-    made = Bus(tmp_path / "bus")
-    made.plug()
-    return made
-
-
-@pytest.fixture
 def site(tmp_path: Path, daemon: Callable[..., Daemon], bus: Bus, request: pytest.FixtureRequest) -> Iterator[OtaSite]:
     """Its model on the test delegate, to which each picture is as dark as the golden one."""
     order = getattr(request, "param", '"npu", "xnnpack"')

@@ -42,14 +42,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
     store.remove()
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    broker = Mosquitto(tmp_path / "broker")
-    broker.start()
-    yield broker
-    broker.stop()
-
-
 @contextmanager
 def running(store: Images, container: str, command: list[str], log: Path, *options: str) -> Iterator[int]:
     """The process id of that command's own process."""

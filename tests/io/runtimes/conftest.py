@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent import limits
 from edge_agent.config.schema import DelegateConfig
 from edge_agent.records import ModelFile
-from tests.simulators.delegate import Bus, compiled
+from tests.io.runtimes.failover_bench import Bench
+from tests.simulators.delegate import compiled
 
 
 @pytest.fixture(scope="session")
@@ -32,14 +34,6 @@ def delegate_library(tmp_path_factory) -> Path:
 def misfit_library(tmp_path_factory) -> Path:
     """The same delegate, built for another interpreter than ours."""
     return compiled(tmp_path_factory.mktemp("misfit") / "libtestdelegate.so", "-DWRONG_ABI")
-
-
-@pytest.fixture
-def bus(tmp_path) -> Bus:
-    """Devices for the test delegate, which is told of it by its option "bus"."""
-    made = Bus(tmp_path / "bus")
-    made.plug()
-    return made
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +64,13 @@ def model_file(model):
         )
 
     return read
+
+
+@pytest.fixture
+def bench(bus, npu, monkeypatch):
+    monkeypatch.setattr(limits, "DELEGATE_RETRY_FIRST_S", 0.02)
+    monkeypatch.setattr(limits, "DELEGATE_RETRY_LAST_S", 0.02)
+    made = Bench(bus, npu(bus=str(bus.folder)))
+    yield made
+    for runtime in made.made:
+        runtime.close()
